@@ -1,0 +1,19 @@
+// System calls as static inline functions that return -errno, so that nothing between a call and
+// its caller (reference counting in particular) can overwrite errno. One header a facility, named
+// after the man page. No logic, no allocation. Kernel structures do not leave these headers:
+// scalars and the few `linux_*` structs below cross into Swift.
+#ifndef APUS_CLINUX_H
+#define APUS_CLINUX_H
+
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE 1
+#endif
+
+#include "linux_file.h"
+#include "linux_memory.h"
+#include "linux_poll.h"
+#include "linux_process.h"
+#include "linux_socket.h"
+#include "linux_thread.h"
+
+#endif

@@ -1,0 +1,18 @@
+internal import CLinux
+
+/// A memfd_create(2) file.
+public enum MemFD {
+    /// Makes one of `size` bytes; sealed against shrinking and growing when `sealed`.
+    public static func create(
+        _ name: String, size: Int64, sealed: Bool = true
+    ) throws(Errno) -> Descriptor {
+        let file = Descriptor(
+            // SAFETY: the C string lives for the call.
+            owning: try Errno.check32(unsafe linux_memfd_create(name, UInt32(MFD_ALLOW_SEALING))))
+        try Errno.check(linux_ftruncate(file.number, size))
+        if sealed {
+            try Errno.check(linux_memfd_seal(file.number, F_SEAL_SHRINK | F_SEAL_GROW))
+        }
+        return file
+    }
+}

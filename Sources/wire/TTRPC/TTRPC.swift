@@ -1,0 +1,1 @@
+// The ttrpc protocol: framing and connection state.
