@@ -1,6 +1,7 @@
 internal import CLinux
 
 /// An open file descriptor, owned: closed when it goes out of scope, and never twice.
+@frozen
 public struct Descriptor: ~Copyable, Sendable {
     /// The number, for calls that borrow it. It must not outlive the owner.
     public let number: Int32

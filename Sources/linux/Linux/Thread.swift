@@ -3,6 +3,7 @@ internal import CLinux
 /// A thread of our own (pthread_create(3)): named, with all signals blocked, started once.
 ///
 /// Must be joined or detached exactly once; dropping it detaches it.
+@frozen
 public struct Thread: ~Copyable, Sendable {
     private let handle: UInt64
 
