@@ -43,7 +43,7 @@ public struct FileStatus: Sendable, Equatable {
     /// Nanoseconds since 1970.
     public let modified: Int64
 
-    fileprivate init(_ s: linux_stat) {
+    internal init(_ s: linux_stat) {
         kind =
             switch s.mode & UInt32(S_IFMT) {
             case UInt32(S_IFREG): .regular

@@ -11,9 +11,13 @@
 
 #include "linux_file.h"
 #include "linux_memory.h"
+#include "linux_openat2.h"
 #include "linux_poll.h"
 #include "linux_process.h"
 #include "linux_socket.h"
+#include "linux_spawn.h"
+#include "linux_splice.h"
 #include "linux_thread.h"
+#include "linux_tty.h"
 
 #endif
