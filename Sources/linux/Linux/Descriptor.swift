@@ -108,6 +108,27 @@ public struct Descriptor: ~Copyable, Sendable {
         }
     }
 
+    /// Reads up to `count` bytes at an offset; empty at the end of the file.
+    public borrowing func read(at offset: Int64, upTo count: Int) throws(Errno) -> [UInt8] {
+        var bytes = [UInt8](repeating: 0, count: count)
+        var span = bytes.mutableSpan
+        // SAFETY: bytes of any value are bytes.
+        var raw = unsafe span.mutableBytes
+        let got = try read(at: offset, into: &raw)
+        bytes.removeLast(count - got)
+        return bytes
+    }
+
+    /// Writes all of the bytes at an offset.
+    public borrowing func writeAll(_ bytes: [UInt8], at offset: Int64) throws(Errno) {
+        var done = 0
+        while done < bytes.count {
+            // SAFETY: bytes of any value are bytes.
+            done += try write(
+                unsafe bytes.span.bytes.extracting(droppingFirst: done), at: offset + Int64(done))
+        }
+    }
+
     /// Writes at an offset (pwrite(2)).
     public borrowing func write(_ buffer: RawSpan, at offset: Int64) throws(Errno) -> Int {
         // SAFETY: the call reads at most `count` bytes of the span's own storage.

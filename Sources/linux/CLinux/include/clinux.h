@@ -9,8 +9,10 @@
 #define _GNU_SOURCE 1
 #endif
 
+#include "linux_credentials.h"
 #include "linux_file.h"
 #include "linux_memory.h"
+#include "linux_mount.h"
 #include "linux_openat2.h"
 #include "linux_poll.h"
 #include "linux_process.h"
