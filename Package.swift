@@ -44,7 +44,8 @@ func program(
 
 func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
     .testTarget(
-        name: name, dependencies: dependencies, path: "Tests/\(name)", swiftSettings: withFailpoints)
+        name: name, dependencies: dependencies, path: "Tests/\(name)", swiftSettings: withFailpoints
+    )
 }
 
 let floor: [Target] = [
@@ -101,7 +102,8 @@ let shim: [Target] = [
     program("containerd-shim-apus-v2", in: "Sources/shim", ["Shim"]),
     tests("WireTests", ["ContainerdAPI", "AgentAPI", "VMControl", protobuf]),
     tests("OCITests", ["OCI"]),
-    tests("ShimTests", ["Shim", "TTRPC", "ContainerdAPI", "AgentAPI", "VMControl", "OCI", "Linux"]),
+    tests(
+        "ShimTests", ["Shim", "TTRPC", "ContainerdAPI", "AgentAPI", "VMControl", "OCI", "Linux"]),
 ]
 
 let host: [Target] = [

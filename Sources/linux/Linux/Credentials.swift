@@ -27,7 +27,9 @@ public struct Namespaces: OptionSet, Sendable {
     }
 }
 
-/// The caller's identity (credentials(7)). The C library applies each to all threads.
+/// The caller's identity (credentials(7)).
+///
+/// The C library applies each to all threads.
 public enum Credentials {
     /// Replaces the supplementary groups (setgroups(2)).
     public static func setGroups(_ groups: [UInt32]) throws(Errno) {
@@ -62,7 +64,8 @@ public enum ResourceLimit: Int32, Sendable {
 
 extension Process {
     /// Closes every descriptor from `first` to `last`, open or not (close_range(2)).
-    public static func closeDescriptors(_ first: UInt32, through last: UInt32 = .max) throws(Errno) {
+    public static func closeDescriptors(_ first: UInt32, through last: UInt32 = .max) throws(Errno)
+    {
         try Errno.check(linux_close_range(first, last))
     }
 

@@ -3,7 +3,9 @@ internal import CLinux
 /// An open file descriptor, owned: closed when it goes out of scope, and never twice.
 @frozen
 public struct Descriptor: ~Copyable, Sendable {
-    /// The number, for calls that borrow it. It must not outlive the owner.
+    /// The number, for calls that borrow it.
+    ///
+    /// It must not outlive the owner.
     public let number: Int32
 
     /// Takes over an open descriptor that nothing else closes.
@@ -31,7 +33,7 @@ public struct Descriptor: ~Copyable, Sendable {
         return number
     }
 
-    /// A second descriptor for the same open file, at `lowest` or above (fcntl(2), F_DUPFD_CLOEXEC).
+    /// A second descriptor for the same open file, `lowest` or above (fcntl(2), F_DUPFD_CLOEXEC).
     public borrowing func duplicate(atLeast lowest: Int32 = 3) throws(Errno) -> Descriptor {
         Descriptor(owning: try Errno.check32(linux_dup(number, lowest)))
     }
@@ -46,7 +48,9 @@ public struct Descriptor: ~Copyable, Sendable {
         try Errno.check(linux_set_cloexec(number, on ? 1 : 0))
     }
 
-    /// Reads up to the span's size (read(2)); 0 at the end. EINTR is retried.
+    /// Reads up to the span's size (read(2)); 0 at the end.
+    ///
+    /// EINTR is retried.
     public borrowing func read(into buffer: inout MutableRawSpan) throws(Errno) -> Int {
         // SAFETY: the call writes at most `count` bytes into the span's own storage.
         unsafe try buffer.withUnsafeMutableBytes { (bytes) throws(Errno) in
@@ -54,7 +58,9 @@ public struct Descriptor: ~Copyable, Sendable {
         }
     }
 
-    /// Writes up to the span's size (write(2)) and returns how much was taken. EINTR is retried.
+    /// Writes up to the span's size (write(2)) and returns how much was taken.
+    ///
+    /// EINTR is retried.
     public borrowing func write(_ buffer: RawSpan) throws(Errno) -> Int {
         // SAFETY: the call reads at most `count` bytes of the span's own storage.
         unsafe try buffer.withUnsafeBytes { (bytes) throws(Errno) in
@@ -104,7 +110,9 @@ public struct Descriptor: ~Copyable, Sendable {
     ) throws(Errno) -> Int {
         // SAFETY: the call writes at most `count` bytes into the span's own storage.
         unsafe try buffer.withUnsafeMutableBytes { (bytes) throws(Errno) in
-            try Errno.retrying { unsafe linux_pread(number, bytes.baseAddress, bytes.count, offset) }
+            try Errno.retrying {
+                unsafe linux_pread(number, bytes.baseAddress, bytes.count, offset)
+            }
         }
     }
 
@@ -133,7 +141,9 @@ public struct Descriptor: ~Copyable, Sendable {
     public borrowing func write(_ buffer: RawSpan, at offset: Int64) throws(Errno) -> Int {
         // SAFETY: the call reads at most `count` bytes of the span's own storage.
         unsafe try buffer.withUnsafeBytes { (bytes) throws(Errno) in
-            try Errno.retrying { unsafe linux_pwrite(number, bytes.baseAddress, bytes.count, offset) }
+            try Errno.retrying {
+                unsafe linux_pwrite(number, bytes.baseAddress, bytes.count, offset)
+            }
         }
     }
 }

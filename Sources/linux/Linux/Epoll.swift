@@ -1,6 +1,8 @@
 internal import CLinux
 
-/// An epoll(7) instance. Tokens are the caller's.
+/// An epoll(7) instance.
+///
+/// Tokens are the caller's.
 public struct Epoll: ~Copyable, Sendable {
     /// What to wait for, and what happened (EPOLL… bits).
     public struct Events: OptionSet, Sendable {
@@ -49,7 +51,9 @@ public struct Epoll: ~Copyable, Sendable {
         try Errno.check(linux_epoll_ctl(descriptor.number, EPOLL_CTL_DEL, number, 0, 0))
     }
 
-    /// Waits and gives each event to `body`, at most 64 a call. `timeout` in ms, -1: for ever.
+    /// Waits and gives each event to `body`, at most 64 a call.
+    ///
+    /// `timeout` in ms, -1: for ever.
     /// A signal ends the wait without an event.
     public borrowing func wait(timeout: Int32 = -1, _ body: (Event) -> Void) throws(Errno) {
         let number = descriptor.number

@@ -14,7 +14,9 @@ public struct EventFD: ~Copyable, Sendable {
         self.descriptor = descriptor
     }
 
-    /// Adds 1. A counter that is full already is no error: it is readable.
+    /// Adds 1.
+    ///
+    /// A counter that is full already is no error: it is readable.
     public borrowing func signal() {
         var one: UInt64 = 1
         // SAFETY: eight bytes of a local.

@@ -24,7 +24,10 @@ public struct OpenFlags: OptionSet, Sendable {
 
 /// What stat(2) tells of a file.
 public struct FileStatus: Sendable, Equatable {
-    public enum Kind: Sendable { case regular, directory, symlink, fifo, socket, block, character, unknown }
+    /// The file's type (S_IFMT).
+    public enum Kind: Sendable {
+        case regular, directory, symlink, fifo, socket, block, character, unknown
+    }
 
     public let kind: Kind
     /// Permission bits, set-id bits and sticky bit (0o7777).
@@ -70,7 +73,9 @@ public struct FileStatus: Sendable, Equatable {
 
 /// Calls on paths; relative ones start at the working directory.
 public enum File {
-    /// Opens a file, close-on-exec (open(2)). `mode` counts when it is created.
+    /// Opens a file, close-on-exec (open(2)).
+    ///
+    /// `mode` counts when it is created.
     public static func open(
         _ path: String, _ flags: OpenFlags = .readOnly, mode: UInt32 = 0o600
     ) throws(Errno) -> Descriptor {
@@ -219,7 +224,9 @@ public enum File {
         }
     }
 
-    /// ftruncate(2). Bytes.
+    /// ftruncate(2).
+    ///
+    /// Bytes.
     public static func setLength(_ file: borrowing Descriptor, _ length: Int64) throws(Errno) {
         try Errno.check(linux_ftruncate(file.number, length))
     }

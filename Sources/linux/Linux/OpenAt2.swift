@@ -218,6 +218,7 @@ package struct Directory: ~Copyable, Sendable {
     }
 
     /// Removes an entry and, if it is a directory, all that is below it; follows no link.
+    ///
     /// A missing entry is no error.
     package borrowing func removeTree(_ name: PathBytes) throws(Errno) {
         try Directory.checked(name)
@@ -258,7 +259,9 @@ extension File {
     }
 
     /// Removes a file or a directory with everything below it, following no link; a missing one is
-    /// no error. The path needs a parent directory.
+    /// no error.
+    ///
+    /// The path needs a parent directory.
     package static func removeTree(_ path: String) throws(Errno) {
         guard let slash = path.utf8.lastIndex(of: UInt8(ascii: "/")) else { throw .einval }
         let parent = slash == path.startIndex ? "/" : String(path[..<slash])

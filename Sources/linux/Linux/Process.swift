@@ -36,8 +36,9 @@ public enum Process {
         try Errno.check(linux_kill(pid, signal))
     }
 
-    /// Reaps one ended child, `pid` or any (-1); nil when none has ended, or, with `blocking`, waits.
-    /// ECHILD when there is no such child. waitpid(2)
+    /// Reaps one ended child, `pid` or any (-1); nil when none has ended, or waits if `blocking`.
+    ///
+    /// ECHILD when there is no such child. waitpid(2).
     public static func reap(_ pid: Int32 = -1, blocking: Bool = false) throws(Errno) -> ChildExit? {
         var status: Int32 = 0
         // SAFETY: the result lives for the call.

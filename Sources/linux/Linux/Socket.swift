@@ -26,7 +26,9 @@ public struct UnixSocket: ~Copyable, Sendable {
         Int32(kind == .stream ? SOCK_STREAM.rawValue : SOCK_SEQPACKET.rawValue)
     }
 
-    /// Binds to a path and listens. EADDRINUSE if the path exists; ENAMETOOLONG past 107 bytes. A
+    /// Binds to a path and listens.
+    ///
+    /// EADDRINUSE if the path exists; ENAMETOOLONG past 107 bytes. A
     /// leading NUL names an abstract socket.
     public static func listen(
         _ path: String, kind: Kind = .stream, backlog: Int32 = 128
@@ -43,7 +45,9 @@ public struct UnixSocket: ~Copyable, Sendable {
         return UnixSocket(owning: socket)
     }
 
-    /// Connects to a path. ECONNREFUSED when nobody listens, ENOENT when it is not there.
+    /// Connects to a path.
+    ///
+    /// ECONNREFUSED when nobody listens, ENOENT when it is not there.
     public static func connect(
         _ path: String, kind: Kind = .stream
     ) throws(Errno) -> UnixSocket {
@@ -93,7 +97,9 @@ public struct UnixSocket: ~Copyable, Sendable {
         try Errno.check(linux_shutdown(descriptor.number, Int32(how)))
     }
 
-    /// Sends bytes with descriptors attached (SCM_RIGHTS, at most 64). On a seqpacket socket one
+    /// Sends bytes with descriptors attached (SCM_RIGHTS, at most 64).
+    ///
+    /// On a seqpacket socket one
     /// message. Returns how many bytes were taken. EAGAIN if it would block and is non-blocking.
     @discardableResult
     public borrowing func send(
@@ -112,7 +118,9 @@ public struct UnixSocket: ~Copyable, Sendable {
     }
 
     /// Receives up to `limit` bytes and the descriptors that came with them; no bytes: the peer has
-    /// closed. EMSGSIZE when the message or its descriptors did not fit (all are then closed).
+    /// closed.
+    ///
+    /// EMSGSIZE when the message or its descriptors did not fit (all are then closed).
     public borrowing func receive(limit: Int) throws(Errno) -> Received {
         var bytes = [UInt8](repeating: 0, count: limit)
         var numbers = [Int32](repeating: -1, count: Int(LINUX_MAX_PASSED_FDS))
@@ -213,7 +221,9 @@ public enum VsockSocket {
     }
 
     /// Accepts a connection, non-blocking, from a peer whose CID is `cid`; others are closed and
-    /// nil is returned. EAGAIN when none waits.
+    /// nil is returned.
+    ///
+    /// EAGAIN when none waits.
     public static func accept(
         _ listener: borrowing Descriptor, from cid: UInt32
     ) throws(Errno) -> Descriptor? {

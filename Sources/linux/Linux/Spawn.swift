@@ -10,7 +10,9 @@ package struct Spawn {
     package var environment: [String]
     /// Working directory; nil: the caller's.
     package var directory: String?
-    /// Entry i becomes the child's descriptor i; nil is `/dev/null`. No others are inherited.
+    /// Entry i becomes the child's descriptor i; nil is `/dev/null`.
+    ///
+    /// No others are inherited.
     package var descriptors: [Int32?] = [nil, nil, nil]
     /// A process group of its own.
     package var newGroup = false

@@ -2,7 +2,9 @@ internal import CLinux
 
 /// Moving bytes between descriptors without copying them through the process (splice(2)).
 package enum Splice {
-    /// Moves up to `count` bytes, waiting for the first; 0 at the end. One side must be a pipe;
+    /// Moves up to `count` bytes, waiting for the first; 0 at the end.
+    ///
+    /// One side must be a pipe;
     /// EINVAL when the other can't be spliced (such as a file opened to append).
     package static func move(
         from: borrowing Descriptor, to: borrowing Descriptor, count: Int

@@ -17,13 +17,15 @@ public struct Thread: ~Copyable, Sendable {
         }
     }
 
-    /// Starts a thread. `name` is cut to 15 bytes; `stackSize` in bytes, 0 for the default (8 MiB,
+    /// Starts a thread.
+    ///
+    /// `name` is cut to 15 bytes; `stackSize` in bytes, 0 for the default (8 MiB,
     /// touched pages only).
     public init(
         name: String, stackSize: Int = 0, _ body: @escaping @Sendable () -> Void
     ) throws(Errno) {
         let start = Start(name: name, body: body)
-        // SAFETY: the retain passes to the new thread, which releases it; taken back if none starts.
+        // SAFETY: the retain passes to the new thread, which releases it, or back if none starts.
         let argument = unsafe Unmanaged.passRetained(start)
         var out: UInt64 = 0
         let result = unsafe linux_thread_start(
@@ -31,7 +33,8 @@ public struct Thread: ~Copyable, Sendable {
             { raw in
                 guard let raw = unsafe raw else { return nil }
                 let start = unsafe Unmanaged<Start>.fromOpaque(raw).takeRetainedValue()
-                _ = unsafe linux_thread_name(String(decoding: start.name.utf8.prefix(15), as: UTF8.self))
+                _ = unsafe linux_thread_name(
+                    String(decoding: start.name.utf8.prefix(15), as: UTF8.self))
                 start.body()
                 return nil
             }, argument.toOpaque(), &out)

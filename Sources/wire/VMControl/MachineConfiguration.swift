@@ -4,7 +4,9 @@ public struct FileIndex: RawRepresentable, Hashable, Sendable {
     public init(rawValue: UInt8) { self.rawValue = rawValue }
 }
 
-/// Everything a virtual machine is made of. Descriptors travel beside it (SCM_RIGHTS).
+/// Everything a virtual machine is made of.
+///
+/// Descriptors travel beside it (SCM_RIGHTS).
 public struct MachineConfiguration: Sendable, Equatable {
     /// 1…32.
     public var vcpus: UInt8
@@ -18,7 +20,9 @@ public struct MachineConfiguration: Sendable, Equatable {
     public var bootProtocol: BootProtocol
     /// Initramfs, opened for reading.
     public var initramfs: FileIndex?
-    /// Without the `virtio_mmio.device=` entries, which the VMM appends. At most 2,048 bytes.
+    /// Without the `virtio_mmio.device=` entries, which the VMM appends.
+    ///
+    /// At most 2,048 bytes.
     public var commandLine: String
     /// In the order in which the guest numbers them.
     public var disks: [Disk]
@@ -28,10 +32,13 @@ public struct MachineConfiguration: Sendable, Equatable {
     public var balloon: Balloon?
     /// Console log, opened read-write; nil: what the guest prints is dropped.
     public var serialLog: FileIndex?
-    /// Bytes of the console log that are kept, the newest. 4 KiB or more.
+    /// Bytes of the console log that are kept, the newest.
+    ///
+    /// 4 KiB or more.
     public var serialLogLimit: UInt32
     public var jail: Jail?
 
+    /// How the kernel is entered.
     public enum BootProtocol: UInt8, Sendable {
         /// PVH when the ELF file has the note, else the 64-bit protocol.
         case automatic = 0
@@ -94,6 +101,7 @@ public struct MachineConfiguration: Sendable, Equatable {
         }
     }
 
+    /// The memory balloon.
     public struct Balloon: Sendable, Equatable {
         /// Free memory is given back to the host as the guest reports it.
         public var freePageReporting: Bool

@@ -61,7 +61,9 @@ static inline int64_t linux_vsock_accept(int fd, int flags, unsigned *cid) {
 static inline int64_t linux_accept(int fd, int flags) {
     return linux_result(accept4(fd, NULL, NULL, SOCK_CLOEXEC | flags));
 }
-static inline int64_t linux_listen(int fd, int backlog) { return linux_result(listen(fd, backlog)); }
+static inline int64_t linux_listen(int fd, int backlog) {
+    return linux_result(listen(fd, backlog));
+}
 static inline int64_t linux_shutdown(int fd, int how) { return linux_result(shutdown(fd, how)); }
 static inline int64_t linux_socket_error(int fd) {
     int error = 0;
