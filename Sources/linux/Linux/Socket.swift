@@ -188,6 +188,12 @@ extension Descriptor {
         }
     }
 
+    /// The same for an array.
+    public borrowing func send(_ bytes: [UInt8]) throws(Errno) -> Int {
+        // SAFETY: bytes of any value are bytes.
+        try send(unsafe bytes.span.bytes)
+    }
+
     /// Waits for events of poll(2); false after `timeout` ms (-1: for ever) or a signal.
     public borrowing func wait(_ events: Epoll.Events, timeout: Int32) throws(Errno) -> Bool {
         let result = linux_poll_one(number, Int16(events.rawValue & 0x3f), timeout)

@@ -1,1 +1,0 @@
-// The ttrpc protocol: framing and connection state.
