@@ -25,6 +25,12 @@ let arguments: Target.Dependency = .product(
 let crypto: Target.Dependency = .product(name: "Crypto", package: "swift-crypto")
 let toml: Target.Dependency = .product(name: "TOMLKit", package: "TOMLKit")
 
+/// Generated code: a byte-array constant in it counts as unsafe, and nobody edits it.
+let generated: [SwiftSetting] = [
+    .swiftLanguageMode(.v6),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+]
+
 func library(
     _ name: String, in zone: String, _ dependencies: [Target.Dependency] = [],
     exclude: [String] = [], settings: [SwiftSetting] = strict
@@ -92,8 +98,10 @@ let agent: [Target] = [
 ]
 
 let shim: [Target] = [
-    library("ContainerdAPI", in: "Sources/wire", [protobuf], exclude: ["Protos"]),
-    library("AgentAPI", in: "Sources/wire", [protobuf], exclude: ["Protos"]),
+    library(
+        "ContainerdAPI", in: "Sources/wire", [protobuf], exclude: ["Protos"], settings: generated),
+    library(
+        "AgentAPI", in: "Sources/wire", [protobuf], exclude: ["Protos"], settings: generated),
     library("OCI", in: "Sources/wire"),
     library(
         "Shim", in: "Sources/shim",
