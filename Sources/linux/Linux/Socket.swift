@@ -177,6 +177,9 @@ public struct UnixSocketPair: ~Copyable {
     ) -> R {
         body(first, second)
     }
+
+    /// Keeps the first and closes the second.
+    public consuming func intoFirst() -> Descriptor { first.intoDescriptor() }
 }
 
 extension Descriptor {
@@ -192,6 +195,43 @@ extension Descriptor {
     public borrowing func send(_ bytes: [UInt8]) throws(Errno) -> Int {
         // SAFETY: bytes of any value are bytes.
         try send(unsafe bytes.span.bytes)
+    }
+
+    /// Half or whole close of a connected socket (shutdown(2)).
+    public borrowing func shutdown(reading: Bool, writing: Bool) throws(Errno) {
+        guard reading || writing else { return }
+        try Errno.check(linux_shutdown(number, reading && writing ? 2 : writing ? 1 : 0))
+    }
+
+    /// send(2) with MSG_NOSIGNAL of the bytes of an array from `start` on.
+    public borrowing func send(_ bytes: borrowing [UInt8], from start: Int) throws(Errno) -> Int {
+        // SAFETY: bytes of any value are bytes.
+        try send(unsafe bytes.span.bytes.extracting(droppingFirst: start))
+    }
+
+    /// Looks at the first bytes that wait in a socket without taking them (recv(2), MSG_PEEK |
+    /// MSG_DONTWAIT); 0 at the end.
+    public borrowing func peek(into buffer: inout InlineArray<32, UInt8>) throws(Errno) -> Int {
+        try receive(into: &buffer, limit: 32, flags: Int32(MSG_PEEK))
+    }
+
+    /// Takes at most 32 bytes out of a socket (recv(2), MSG_DONTWAIT) and forgets them.
+    public borrowing func discard(_ count: Int) throws(Errno) -> Int {
+        var buffer = InlineArray<32, UInt8>(repeating: 0)
+        return try receive(into: &buffer, limit: count, flags: 0)
+    }
+
+    private borrowing func receive(
+        into buffer: inout InlineArray<32, UInt8>, limit: Int, flags: Int32
+    ) throws(Errno) -> Int {
+        let flags = flags | Int32(MSG_DONTWAIT)
+        let limit = min(limit, 32)
+        let number = number
+        var span = buffer.mutableSpan
+        // SAFETY: at most the 32 bytes of the buffer.
+        return try unsafe span.withUnsafeMutableBufferPointer { (bytes) throws(Errno) in
+            try Errno.retrying { unsafe linux_recv(number, bytes.baseAddress, limit, flags) }
+        }
     }
 
     /// Waits for events of poll(2); false after `timeout` ms (-1: for ever) or a signal.

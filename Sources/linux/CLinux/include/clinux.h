@@ -14,6 +14,7 @@
 #include "linux_memory.h"
 #include "linux_mount.h"
 #include "linux_openat2.h"
+#include "linux_packet.h"
 #include "linux_poll.h"
 #include "linux_process.h"
 #include "linux_socket.h"
@@ -21,5 +22,6 @@
 #include "linux_splice.h"
 #include "linux_thread.h"
 #include "linux_tty.h"
+#include "linux_tun.h"
 
 #endif
