@@ -48,6 +48,13 @@ func program(
         name: name, dependencies: dependencies, path: "\(zone)/\(name)", swiftSettings: settings)
 }
 
+/// A libFuzzer program: the folder of that name in Tests/Fuzz.
+func fuzzer(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+    .executableTarget(
+        name: "fuzz-\(name)", dependencies: dependencies, path: "Tests/Fuzz/\(name)",
+        exclude: ["corpus", "part"], swiftSettings: strict + [.unsafeFlags(["-parse-as-library"])])
+}
+
 func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
     .testTarget(
         name: name, dependencies: dependencies, path: "Tests/\(name)", swiftSettings: withFailpoints
@@ -129,10 +136,16 @@ let host: [Target] = [
         swiftSettings: strict),
 ]
 
+/// Built by `hack/fuzz` alone, which gives the sanitizers they need.
+let vmmFuzzers: [Target] = [
+    fuzzer("vsock", ["Virtio", "GuestMemory", "Linux"])
+]
+
 /// `APUS_PARTS=vmm swift build …` leaves the other parts, and what only they depend on, out of the
 /// graph, so that work on one part never waits for another's dependencies.
 let asked = Context.environment["APUS_PARTS"].map { Set($0.split(separator: ",")) }
 func has(_ part: Substring) -> Bool { asked?.contains(part) ?? true }
+let fuzzes = asked?.contains("fuzz") ?? false
 let needsProtobuf = has("shim") || has("host")
 
 let package = Package(
@@ -149,6 +162,7 @@ let package = Package(
                 .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
             ] : []),
     targets: floor + (has("vmm") ? vmm : []) + (has("agent") ? agent : [])
-        + (needsProtobuf ? shim : []) + (has("host") ? host : []),
+        + (fuzzes && has("vmm") ? vmmFuzzers : []) + (needsProtobuf ? shim : [])
+        + (has("host") ? host : []),
     cLanguageStandard: .gnu17
 )
