@@ -11,6 +11,7 @@
 
 #include "linux_credentials.h"
 #include "linux_file.h"
+#include "linux_guest.h"
 #include "linux_memory.h"
 #include "linux_mount.h"
 #include "linux_openat2.h"
