@@ -381,7 +381,9 @@ def check_counts(root, counts, update):
     known = {}
     if os.path.exists(path):
         with open(path, encoding="utf-8") as file:
-            known = {line.split()[0]: int(line.split()[1]) for line in file if line.strip()}
+            for target, count in map(str.split, filter(str.strip, file)):
+                # .gitattributes merges by keeping both sides' lines.
+                known[target] = max(int(count), known.get(target, 0))
     for target in sorted(set(counts) | set(known)):
         now, was = counts.get(target, 0), known.get(target, 0)
         if now > was:

@@ -124,9 +124,12 @@ struct ConnectionTests {
     func roundTrip() throws {
         let request = Request(
             service: "containerd.task.v3.Task", method: "Wait", payload: [9, 8],
-            timeoutNanoseconds: -5, metadata: [.init(key: "k", value: "v"), .init(key: "", value: "")]
+            timeoutNanoseconds: -5,
+            metadata: [.init(key: "k", value: "v"), .init(key: "", value: "")]
         )
-        let unknown: [UInt8] = [0x7a, 1, 0, 0x79, 0, 0, 0, 0, 0, 0, 0, 0, 0x7d, 0, 0, 0, 0, 0x78, 1]
+        let unknown: [UInt8] = [
+            0x7a, 1, 0, 0x79, 0, 0, 0, 0, 0, 0, 0, 0, 0x7d, 0, 0, 0, 0, 0x78, 1,
+        ]
         #expect(try Request(decoding: (unknown + request.encoded())[...]) == request)
         let failure = Response(status: Status(.notFound, "x: not found"))
         #expect(try Response(decoding: failure.encoded()[...]) == failure)

@@ -1,6 +1,8 @@
 public import Linux
 
-/// A blocking ttrpc client over one connected stream socket; for one thread at a time. Calls that
+/// A blocking ttrpc client over one connected stream socket; for one thread at a time.
+///
+/// Calls that
 /// are to wait side by side take a connection each.
 public struct Client: ~Copyable, Sendable {
     private let socket: Descriptor

@@ -1,4 +1,6 @@
-/// One ttrpc frame. Header of ten bytes, big endian: length of the data, stream id, type, flags.
+/// One ttrpc frame.
+///
+/// Header of ten bytes, big endian: length of the data, stream id, type, flags.
 public struct Frame: Sendable, Equatable {
     public static let headerSize = 10
     /// Most data bytes of one frame; longer ones are refused and never sent.
@@ -43,7 +45,9 @@ public struct Frame: Sendable, Equatable {
     }
 }
 
-/// Cuts a stream of bytes into frames. It holds at most one frame and what came with its last bytes;
+/// Cuts a stream of bytes into frames.
+///
+/// It holds at most one frame and what came with its last bytes;
 /// a frame past the limit is skipped without being held.
 public struct FrameReader: Sendable {
     /// What came out of the stream.

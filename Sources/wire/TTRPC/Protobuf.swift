@@ -46,7 +46,9 @@ struct ProtobufReader {
         return range
     }
 
-    /// The next field, nil at the end. Values of unknown fields are skipped by the caller.
+    /// The next field, nil at the end.
+    ///
+    /// Values of unknown fields are skipped by the caller.
     mutating func next() throws(ProtobufError) -> (field: UInt64, value: Value)? {
         guard position < bytes.endIndex else { return nil }
         let tag = try varint()

@@ -1,5 +1,7 @@
 /// The server's half of one ttrpc connection, without I/O: feed it bytes, take requests, answer
-/// them, send `output`. Requests run concurrently; answers go out in the order they are made.
+/// them, send `output`.
+///
+/// Requests run concurrently; answers go out in the order they are made.
 public struct ServerConnection: Sendable {
     /// A request that waits for its answer.
     public struct Call: Sendable, Equatable {
@@ -39,7 +41,9 @@ public struct ServerConnection: Sendable {
         reader.append(bytes)
     }
 
-    /// The next request to serve. Protocol errors are answered here.
+    /// The next request to serve.
+    ///
+    /// Protocol errors are answered here.
     public mutating func next() -> Call? {
         while let item = reader.next() {
             switch item {
