@@ -13,6 +13,9 @@ let strict: [SwiftSetting] = [
     .enableUpcomingFeature("MemberImportVisibility"),
     .enableUpcomingFeature("InternalImportsByDefault"),
     .enableExperimentalFeature("Lifetimes"),
+    // Clang builds glibc's module and CLinux with the same feature macros, or the two disagree about
+    // glibc's types wherever both are imported.
+    .unsafeFlags(["-Xcc", "-D_GNU_SOURCE"]),
 ]
 
 /// Fail points exist only in builds that ask for them (`--traits Failpoints`).

@@ -1,0 +1,233 @@
+package import GuestMemory
+package import Linux
+internal import Synchronization
+
+/// One virtio-mmio device, version 2 (virtio 1.2 §4.2): registers, status machine, queue set-up.
+///
+/// Registers are used by any vCPU thread, kicks and backend events by the event loop. One lock is
+/// held for each of these calls; on the data path that is once for a kick, not for a request.
+package final class MMIOTransport<Device: VirtioDevice>: Sendable {
+    private struct State: Sendable {
+        var device: Device
+        var registers: MMIORegisters
+        var rings: Rings?
+        /// The driver asked for a reset that waits for requests which are with the host.
+        var resetting = false
+    }
+
+    /// What a save takes of the transport; the device adds its own state.
+    package struct Saved: Sendable {
+        package var registers: MMIORegisters
+        package var device: Device
+    }
+
+    private let state: Mutex<State>
+    private let memory: GuestMemory
+    private let interrupt: EventFD
+    /// Largest size of each queue.
+    package let queueSizes: [UInt16]
+    private let report: @Sendable (DeviceError) -> Void
+
+    /// Makes a transport around a device.
+    ///
+    /// - Parameters:
+    ///   - interrupt: an eventfd bound to the device's line (irqfd).
+    ///   - report: told once for each time the device stops because its guest broke the rules. Called
+    ///     with the lock held: it must return at once.
+    package init(
+        _ device: Device, memory: GuestMemory, interrupt: consuming EventFD,
+        report: @escaping @Sendable (DeviceError) -> Void
+    ) {
+        let sizes = device.queueSizes
+        queueSizes = sizes
+        self.memory = memory
+        self.interrupt = interrupt
+        self.report = report
+        state = Mutex(
+            State(
+                device: device,
+                registers: MMIORegisters(
+                    features: device.features | RingFeature.all, queueSizes: sizes)))
+    }
+
+    /// Reads `size` (1, 2 or 4) bytes at `offset` of the device's page, for a vCPU's MMIO exit. What
+    /// the specification does not allow reads as 0.
+    package func read(offset: UInt64, size: Int) -> UInt32 {
+        state.withLock { (state) in
+            if offset < MMIORegisters.Offset.configuration {
+                guard size == 4, offset & 3 == 0 else { return 0 }
+                return state.registers.read(offset, deviceID: state.device.id)
+            }
+            let bytes = state.device.configuration
+            let start = Int(clamping: offset - MMIORegisters.Offset.configuration)
+            guard start <= bytes.count, size <= bytes.count - start else { return 0 }
+            var value: UInt32 = 0
+            for index in 0..<size { value |= UInt32(bytes[start + index]) << UInt32(8 * index) }
+            return value
+        }
+    }
+
+    /// Writes `size` (1, 2 or 4) bytes. Queue notifications come by ioeventfd; one that arrives here
+    /// all the same (a queue index that none matches) is dropped.
+    package func write(offset: UInt64, value: UInt32, size: Int) {
+        state.withLock { (state) in
+            if offset >= MMIORegisters.Offset.configuration {
+                let start = Int(clamping: offset - MMIORegisters.Offset.configuration)
+                guard start <= state.device.configuration.count - size else { return }
+                state.device.writeConfiguration(offset: start, value: value, size: size)
+                return
+            }
+            guard size == 4, offset & 3 == 0, offset != MMIORegisters.Offset.queueNotify else {
+                return
+            }
+            switch state.registers.write(offset, value) {
+            case .none, .ignored: break
+            case .activate: activate(&state)
+            case .reset: reset(&state)
+            }
+        }
+    }
+
+    private func activate(_ state: inout State) {
+        let features = state.registers.accepted
+        var queues: [Virtqueue?] = []
+        for (index, queue) in state.registers.queues.enumerated() {
+            guard queue.ready else {
+                queues.append(nil)
+                continue
+            }
+            do throws(QueueError) {
+                queues.append(
+                    try Virtqueue(
+                        queue, memory: memory, maximumSize: queueSizes[index],
+                        eventIndex: features & RingFeature.eventIndex != 0,
+                        indirect: features & RingFeature.indirect != 0))
+            } catch {
+                stop(&state, .queue(index: index, error))
+                return
+            }
+        }
+        state.rings = Rings(queues: queues, memory: memory, features: features)
+        run(&state) { (device, rings) throws(DeviceError) in try device.activate(&rings) }
+        // A notification may have come before the rings were there: look at each once.
+        for index in queues.indices where queues[index] != nil {
+            run(&state) { (device, rings) throws(DeviceError) in
+                try device.notified(index, &rings)
+            }
+        }
+    }
+
+    private func reset(_ state: inout State) {
+        state.rings = nil
+        state.resetting = !state.device.reset()
+        if !state.resetting { finishReset(&state) }
+    }
+
+    private func finishReset(_ state: inout State) {
+        state.resetting = false
+        let generation = state.registers.generation
+        state.registers = MMIORegisters(
+            features: state.device.features | RingFeature.all, queueSizes: queueSizes)
+        state.registers.generation = generation
+    }
+
+    /// The event loop's call for a kick of a queue.
+    package func notified(_ queue: Int) {
+        state.withLock { (state) in
+            run(&state) { (device, rings) throws(DeviceError) in
+                try device.notified(queue, &rings)
+            }
+        }
+    }
+
+    /// The event loop's call for a descriptor of the device's.
+    package func ready(_ token: UInt32) {
+        state.withLock { (state) in
+            if state.resetting {
+                if state.device.reset() { finishReset(&state) }
+                return
+            }
+            run(&state) { (device, rings) throws(DeviceError) in
+                try device.ready(token, &rings)
+            }
+        }
+    }
+
+    /// Runs a change of the device from the control side, such as a new balloon target.
+    package func withDevice<R: Sendable>(_ body: @Sendable (inout Device, inout Rings?) -> R) -> R {
+        state.withLock { (state) in
+            let result = body(&state.device, &state.rings)
+            tell(&state)
+            return result
+        }
+    }
+
+    private func run(
+        _ state: inout State,
+        _ body: (inout Device, inout Rings) throws(DeviceError) -> Void
+    ) {
+        guard state.rings != nil, state.registers.status & MMIORegisters.Status.needsReset == 0
+        else { return }
+        // The rings leave the optional for the call, so that they are changed in place.
+        guard var rings = state.rings.take() else { return }
+        do throws(DeviceError) {
+            try body(&state.device, &rings)
+            state.rings = consume rings
+            tell(&state)
+        } catch {
+            state.rings = consume rings
+            tell(&state)
+            stop(&state, error)
+        }
+    }
+
+    /// Interrupts the driver for what a call left in the rings.
+    private func tell(_ state: inout State) {
+        var bits: UInt32 = 0
+        if state.rings?.interrupt == true {
+            bits |= MMIORegisters.Interrupt.ring
+            state.rings?.interrupt = false
+        }
+        if state.rings?.configurationChanged == true {
+            bits |= MMIORegisters.Interrupt.configuration
+            state.registers.generation &+= 1
+            state.rings?.configurationChanged = false
+        }
+        guard bits != 0 else { return }
+        state.registers.interruptStatus |= bits
+        interrupt.signal()
+    }
+
+    /// NEEDS_RESET (§2.1.2): nothing is done for the device until its driver resets it.
+    private func stop(_ state: inout State, _ error: DeviceError) {
+        state.registers.status |= MMIORegisters.Status.needsReset
+        state.registers.interruptStatus |= MMIORegisters.Interrupt.configuration
+        interrupt.signal()
+        report(error)
+    }
+
+    /// A copy of everything; the machine must be paused and nothing in flight.
+    package func save() -> Saved {
+        state.withLock { (state) in
+            var registers = state.registers
+            if let rings = state.rings {
+                for (index, queue) in rings.queues.enumerated() {
+                    if let queue { registers.store(queue.state, at: index) }
+                }
+            }
+            return Saved(registers: registers, device: state.device)
+        }
+    }
+
+    /// Puts a saved state back into a transport of the same device; the guest's memory must be back
+    /// already. A state whose rings don't fit the memory leaves the device in NEEDS_RESET.
+    package func restore(_ saved: Saved) {
+        state.withLock { (state) in
+            state.device = saved.device
+            state.registers = saved.registers
+            state.rings = nil
+            state.resetting = false
+            if state.registers.status & MMIORegisters.Status.driverOK != 0 { activate(&state) }
+        }
+    }
+}
