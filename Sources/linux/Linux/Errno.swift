@@ -63,6 +63,7 @@ public struct Errno: Error, Equatable, Hashable, Sendable, RawRepresentable {
     package static let efault = Errno(rawValue: EFAULT)
     package static let ebusy = Errno(rawValue: EBUSY)
     package static let eexist = Errno(rawValue: EEXIST)
+    package static let exdev = Errno(rawValue: EXDEV)
     package static let enodev = Errno(rawValue: ENODEV)
     package static let enotdir = Errno(rawValue: ENOTDIR)
     package static let eisdir = Errno(rawValue: EISDIR)

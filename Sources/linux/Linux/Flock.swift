@@ -26,5 +26,13 @@ package struct FileLock: ~Copyable, Sendable {
         return FileLock(holding: file)
     }
 
+    /// Whether nobody holds the lock at this moment; the file is made if needed.
+    package static func isFree(_ path: String) throws(Errno) -> Bool {
+        switch try attempt(path, .exclusive) {
+        case .some: true
+        case .none: false
+        }
+    }
+
     private init(holding descriptor: consuming Descriptor) { self.descriptor = descriptor }
 }

@@ -220,22 +220,44 @@ package struct Directory: ~Copyable, Sendable {
     /// Removes an entry and, if it is a directory, all that is below it; follows no link.
     ///
     /// A missing entry is no error.
+    ///
+    /// Whatever the depth, three descriptors are open at most: a directory found inside is first
+    /// moved up here.
     package borrowing func removeTree(_ name: PathBytes) throws(Errno) {
         try Directory.checked(name)
-        let number = descriptor.number
-        do throws(Errno) {
+        var waiting = [name]
+        var moved = Clock.monotonic
+        while let next = waiting.popLast() {
+            if try unlinked(next) { continue }
+            let inner = Directory(owning: try open(next, [.readOnly, .directory]))
+            for entry in try inner.names() where try !inner.unlinked(entry) {
+                let place = PathBytes(".removing-\(moved)")
+                moved += 1
+                // SAFETY: the C strings live for the call.
+                try Errno.check(
+                    unsafe linux_renameat(
+                        inner.descriptor.number, entry.terminated, descriptor.number,
+                        place.terminated))
+                waiting.append(place)
+            }
             // SAFETY: the C string lives for the call.
-            try Errno.check(unsafe linux_unlinkat(number, name.terminated, 0))
-            return
-        } catch .enoent {
-            return
-        } catch {
-            guard error == .eisdir || error == .eperm else { throw error }
+            try Errno.check(
+                unsafe linux_unlinkat(descriptor.number, next.terminated, AT_REMOVEDIR))
         }
-        let inner = Directory(owning: try open(name, [.readOnly, .directory]))
-        for entry in try inner.names() { try inner.removeTree(entry) }
-        // SAFETY: the C string lives for the call.
-        try Errno.check(unsafe linux_unlinkat(number, name.terminated, AT_REMOVEDIR))
+    }
+
+    /// Removes a file or an empty directory; false when it is a directory with something in it.
+    private borrowing func unlinked(_ name: PathBytes) throws(Errno) -> Bool {
+        // SAFETY: the C string lives for both calls.
+        let file = unsafe linux_unlinkat(descriptor.number, name.terminated, 0)
+        if file >= 0 || file == -Int64(ENOENT) { return true }
+        guard file == -Int64(EISDIR) || file == -Int64(EPERM) else {
+            throw Errno(rawValue: Int32(-file))
+        }
+        let directory = unsafe linux_unlinkat(descriptor.number, name.terminated, AT_REMOVEDIR)
+        if directory == -Int64(ENOTEMPTY) || directory == -Int64(EEXIST) { return false }
+        try Errno.check(directory)
+        return true
     }
 }
 
