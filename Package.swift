@@ -73,11 +73,15 @@ let floor: [Target] = [
     tests("TTRPCTests", ["TTRPC", "Linux"]),
 ]
 
-let vmm: [Target] = [
-    .target(name: "CKVM", path: "Sources/vmm/CKVM"),
+/// Of the VMM and the agent.
+let seccomp: [Target] = [
     .systemLibrary(
         name: "CSeccomp", path: "Sources/linux/CSeccomp", pkgConfig: "libseccomp",
         providers: [.apt(["libseccomp-dev"])]),
+]
+
+let vmm: [Target] = [
+    .target(name: "CKVM", path: "Sources/vmm/CKVM"),
     .systemLibrary(
         name: "CCap", path: "Sources/linux/CCap", pkgConfig: "libcap",
         providers: [.apt(["libcap-dev"])]),
@@ -102,7 +106,7 @@ let agent: [Target] = [
         name: "CAgentAPI", dependencies: ["CProtobufC"], path: "guest-agent/Sources/CAgentAPI"),
     library(
         "Agent", in: "guest-agent/Sources",
-        ["TTRPC", "Linux", "CLinux", "CAgentAPI", "CProtobufC"]),
+        ["TTRPC", "Linux", "CAgentAPI", "CProtobufC", "CSeccomp"]),
     program("apus-agent", in: "guest-agent/Sources", ["Agent"]),
     tests("AgentTests", ["Agent", "CAgentAPI", "TTRPC", "Linux"]),
 ]
@@ -164,7 +168,8 @@ let package = Package(
                 .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
                 .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
             ] : []),
-    targets: floor + (has("vmm") ? vmm : []) + (has("agent") ? agent : [])
+    targets: floor + (has("vmm") || has("agent") ? seccomp : [])
+        + (has("vmm") ? vmm : []) + (has("agent") ? agent : [])
         + (fuzzes && has("vmm") ? vmmFuzzers : []) + (needsProtobuf ? shim : [])
         + (has("host") ? host : []),
     cLanguageStandard: .gnu17

@@ -28,7 +28,7 @@ ARROWS = {
     "Shim": "TTRPC ContainerdAPI AgentAPI VMControl OCI Linux SwiftProtobuf TOMLKit",
     "Host": "TTRPC ContainerdAPI OCI Linux CArchive SwiftProtobuf Crypto TOMLKit"
     " FoundationEssentials",
-    "Agent": "TTRPC Linux CLinux CAgentAPI CProtobufC",
+    "Agent": "TTRPC Linux CAgentAPI CProtobufC CSeccomp",
     "apus": "Host Linux ArgumentParser FoundationEssentials",
     "containerd-shim-apus-v2": "Shim",
     "apus-vmm": "VMM",

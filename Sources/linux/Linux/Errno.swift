@@ -54,6 +54,7 @@ public struct Errno: Error, Equatable, Hashable, Sendable, RawRepresentable {
     package static let eintr = Errno(rawValue: EINTR)
     package static let eio = Errno(rawValue: EIO)
     package static let enxio = Errno(rawValue: ENXIO)
+    package static let enoexec = Errno(rawValue: ENOEXEC)
     package static let e2big = Errno(rawValue: E2BIG)
     package static let ebadf = Errno(rawValue: EBADF)
     package static let echild = Errno(rawValue: ECHILD)

@@ -82,6 +82,15 @@ public struct UnixSocket: ~Copyable, Sendable {
                 owning: Int32(try Errno.retrying { linux_accept(number, flags) })))
     }
 
+    /// Accepts a connection of a listener that is held elsewhere, non-blocking; EAGAIN when none
+    /// waits.
+    package static func accept(on listener: borrowing Descriptor) throws(Errno) -> Descriptor {
+        let number = listener.number
+        return Descriptor(
+            owning: Int32(
+                try Errno.retrying { linux_accept(number, Int32(SOCK_NONBLOCK.rawValue)) }))
+    }
+
     /// Who is at the other end.
     public borrowing func peer() throws(Errno) -> Peer {
         var out = linux_peer()

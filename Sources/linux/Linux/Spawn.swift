@@ -69,7 +69,7 @@ package struct Spawn {
 }
 
 /// Strings laid out as the null-terminated vector that execve(2) takes.
-private struct CStrings {
+struct CStrings {
     private var bytes: [CChar] = []
     private var starts: [Int] = []
 

@@ -1,1 +1,4 @@
-// Replaced by the first slice.
+// PID 1 of an Apus guest (guest-agent/README.md).
+internal import Agent
+
+AgentMain.run()

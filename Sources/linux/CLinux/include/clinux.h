@@ -9,8 +9,12 @@
 #define _GNU_SOURCE 1
 #endif
 
+#include "linux_capability.h"
+#include "linux_clone.h"
 #include "linux_credentials.h"
+#include "linux_execve.h"
 #include "linux_file.h"
+#include "linux_fsopen.h"
 #include "linux_guest.h"
 #include "linux_memory.h"
 #include "linux_mount.h"
@@ -18,6 +22,7 @@
 #include "linux_packet.h"
 #include "linux_poll.h"
 #include "linux_process.h"
+#include "linux_reboot.h"
 #include "linux_socket.h"
 #include "linux_spawn.h"
 #include "linux_splice.h"
