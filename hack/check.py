@@ -24,7 +24,7 @@ ARROWS = {
     "TTRPC": "Linux",
     "ContainerdAPI": "SwiftProtobuf",
     "AgentAPI": "SwiftProtobuf",
-    "OCI": "FoundationEssentials",
+    "OCI": "",
     "Shim": "TTRPC ContainerdAPI AgentAPI VMControl OCI Linux SwiftProtobuf TOMLKit",
     "Host": "TTRPC ContainerdAPI OCI Linux CArchive SwiftProtobuf Crypto TOMLKit"
     " FoundationEssentials",
