@@ -112,8 +112,8 @@ extension Mount {
 }
 
 extension File {
-    /// Opens a path as if `root` were the root directory: `..` and absolute links stay in it, mounts
-    /// in it are entered (openat2(2), RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS).
+    /// Opens a path as if `root` were the root directory: `..` and absolute links stay in it, and
+    /// mounts in it are entered (openat2(2), RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS).
     package static func open(
         _ path: String, within root: borrowing Descriptor, _ flags: OpenFlags,
         mode: UInt32 = 0o644

@@ -73,9 +73,8 @@ extension Agent {
             return nil
         case "ResumeContainer":
             let container = try container(ProcessName(decodingContainer: payload))
-            try step("resume \(container.id)") { () throws(Errno) in
-                try container.cgroup?.freeze(false)
-            }
+            let cgroup = try cgroup(of: container)
+            try step("resume \(container.id)") { () throws(Errno) in try cgroup.freeze(false) }
             container.isPaused = false
             return []
         case "UpdateContainer":

@@ -41,6 +41,9 @@ final class ContainerProcess {
     /// The terminal's controller, while its process lives.
     private(set) var controller: Handle?
     private var report = ExitReport()
+    /// Why setting up or starting failed; answered when the child has been reaped, so that it can
+    /// be deleted at once.
+    private var failure: Status?
     /// Called once when setting up, then once when starting has ended: nil for success.
     var answered: (Status?) -> Void = { _ in }
     /// Called once, when it has exited and its output was passed on.
@@ -160,7 +163,7 @@ final class ContainerProcess {
             } else {
                 release()
             }
-        case .failed(let status): closeChannel(status)
+        case .failed(let status): closeChannel(status, endsItself: true)
         case nil: closeChannel(Status(.internalError, "channel: a message of no kind"))
         }
     }
@@ -171,13 +174,19 @@ final class ContainerProcess {
         body(status)
     }
 
-    private func closeChannel(_ failure: Status?) {
+    private func closeChannel(_ failure: Status?, endsItself: Bool = false) {
         if let channel, let token = channel.token {
             loop.remove(channel.socket.descriptor.number, token: token)
         }
         channel = nil
-        if failure == nil && state == .starting { state = .running }
-        answer(failure)
+        guard let failure else {
+            if state == .starting { state = .running }
+            return answer(nil)
+        }
+        self.failure = failure
+        if state == .exited { return answer(failure) }
+        // One that has told why it failed ends by itself, with the status that fits.
+        if !endsItself { _ = try? Process.kill(pid, Signal.kill) }
     }
 
     private func adopt(_ controller: Handle) {
@@ -212,6 +221,7 @@ final class ContainerProcess {
                 Status(.internalError, "the process ended while it was being set up"))
         }
         state = .exited
+        if let failure { answer(failure) }
         report = ExitReport(
             status: UInt32(status), exitedAt: Clock.realtime, oomKilled: wasOOMKilled(),
             pid: UInt32(pid))

@@ -34,12 +34,20 @@ final class ControlConnection {
         flush()
     }
 
-    /// Sends what is left, waiting at most `timeout` ms; for the last answer before power-off.
+    /// Sends what is left and waits for the peer to close, at most `timeout` ms in all: for the last
+    /// answer before power-off, which would take it from the device with the rest.
     func drain(timeout: Int32) {
         let deadline = Clock.monotonic + Int64(timeout) * 1_000_000
         while open, !connection.output.isEmpty, Clock.monotonic < deadline {
             _ = try? handle.descriptor.wait(.writable, timeout: 100)
             flush()
+        }
+        ended = {}
+        _ = try? handle.descriptor.shutdown(reading: false, writing: true)
+        while open, Clock.monotonic < deadline {
+            let left = Int32(clamping: (deadline - Clock.monotonic) / 1_000_000 + 1)
+            guard (try? handle.descriptor.wait(.readable, timeout: left)) == true else { continue }
+            guard let part = try? handle.descriptor.read(upTo: 4096), !part.isEmpty else { return }
         }
     }
 

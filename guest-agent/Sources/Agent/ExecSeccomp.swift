@@ -40,6 +40,7 @@ extension SeccompProgram {
         }
         do throws(Errno) {
             let file = try MemFD.create("seccomp", size: 0, sealed: false)
+            // SAFETY: the context lives, the descriptor is open.
             let result = unsafe seccomp_export_bpf(context, file.number)
             if result < 0 { throw Errno(rawValue: -result) }
             instructions = try file.read(at: 0, upTo: 4096 * 8 + 1)

@@ -1,4 +1,6 @@
-/// What one guest holds at most. A request past a limit is refused with RESOURCE_EXHAUSTED or
+/// What one guest holds at most.
+///
+/// A request past a limit is refused with RESOURCE_EXHAUSTED or
 /// INVALID_ARGUMENT; nothing is cut short silently.
 enum Limits {
     /// Containers at a time.

@@ -56,6 +56,7 @@ extension ContainerSpecification {
         }
         maskedPaths = try unsafe M.texts(
             m.masked_paths, m.n_masked_paths, "masked_paths", most: Limits.paths)
+        // SAFETY: as above.
         readonlyPaths = try unsafe M.texts(
             m.readonly_paths, m.n_readonly_paths, "readonly_paths", most: Limits.paths)
         if let resources = unsafe m.resources {

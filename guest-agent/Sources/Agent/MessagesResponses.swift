@@ -13,8 +13,8 @@ private struct Arena: ~Copyable {
 
     /// The text, ended with NUL.
     mutating func text(_ text: String) -> UnsafeMutablePointer<CChar> {
-        let bytes = text.utf8
         // SAFETY: room for the bytes and the NUL; freed with the arena, after the encoding.
+        let bytes = text.utf8
         let block = UnsafeMutablePointer<CChar>.allocate(capacity: bytes.count + 1)
         unsafe blocks.append(UnsafeMutableRawPointer(block))
         var index = 0
@@ -30,9 +30,9 @@ private struct Arena: ~Copyable {
     mutating func entries<Entry>(
         _ all: [Entry]
     ) -> UnsafeMutablePointer<UnsafeMutablePointer<Entry>?>? {
-        guard !all.isEmpty else { return nil }
         // SAFETY: room for each entry and each pointer; freed with the arena. The entries are C
         // structures, which need no deinitialising.
+        guard !all.isEmpty else { return nil }
         let store = UnsafeMutablePointer<Entry>.allocate(capacity: all.count)
         let pointers = UnsafeMutablePointer<UnsafeMutablePointer<Entry>?>.allocate(
             capacity: all.count)
@@ -47,7 +47,7 @@ private struct Arena: ~Copyable {
 
     deinit {
         // SAFETY: each block was allocated above and is used by nobody any more.
-        for unsafe block in unsafe blocks { unsafe block.deallocate() }
+        for index in unsafe blocks.indices { unsafe blocks[index].deallocate() }
     }
 }
 
@@ -77,9 +77,9 @@ struct HelloResponse {
     var memory: UInt64 = 0
 
     func encoded() -> [UInt8] {
+        // SAFETY: the strings live in the arena until the end of the function.
         var arena = Arena()
         var m = unsafe Apus__Agent__V1__HelloResponse()
-        // SAFETY: the strings live in the arena until the end of the function.
         unsafe apus__agent__v1__hello_response__init(&m)
         unsafe m.api_version = 1
         unsafe m.agent_version = arena.text(agentVersion)
@@ -97,8 +97,8 @@ struct HelloResponse {
 extension Messages {
     /// CreateContainerResponse.
     static func created(pid: UInt32) -> [UInt8] {
-        var m = unsafe Apus__Agent__V1__CreateContainerResponse()
         // SAFETY: plain numbers.
+        var m = unsafe Apus__Agent__V1__CreateContainerResponse()
         unsafe apus__agent__v1__create_container_response__init(&m)
         unsafe m.pid = pid
         return unsafe packed(
@@ -108,8 +108,8 @@ extension Messages {
 
     /// StartProcessResponse.
     static func started(pid: UInt32) -> [UInt8] {
-        var m = unsafe Apus__Agent__V1__StartProcessResponse()
         // SAFETY: plain numbers.
+        var m = unsafe Apus__Agent__V1__StartProcessResponse()
         unsafe apus__agent__v1__start_process_response__init(&m)
         unsafe m.pid = pid
         return unsafe packed(
@@ -119,9 +119,9 @@ extension Messages {
 
     /// ListProcessesResponse.
     static func processes(_ all: [(pid: UInt32, exec: String)]) -> [UInt8] {
+        // SAFETY: strings and entries live in the arena until the end of the function.
         var arena = Arena()
         var entries: [Apus__Agent__V1__ProcessEntry] = unsafe []
-        // SAFETY: strings and entries live in the arena until the end of the function.
         for one in all {
             var entry = unsafe Apus__Agent__V1__ProcessEntry()
             unsafe apus__agent__v1__process_entry__init(&entry)
@@ -140,9 +140,9 @@ extension Messages {
 
     /// NextEventResponse with an event of the only kind there is.
     static func oomEvent(sequence: UInt64, container: String) -> [UInt8] {
+        // SAFETY: the string and the event live in the arena until the end of the function.
         var arena = Arena()
         var event = unsafe Apus__Agent__V1__ContainerEvent()
-        // SAFETY: the string and the event live in the arena until the end of the function.
         unsafe apus__agent__v1__container_event__init(&event)
         unsafe event.container_id = arena.text(container)
         var m = unsafe Apus__Agent__V1__NextEventResponse()
@@ -158,8 +158,8 @@ extension Messages {
 
 extension ExitReport {
     func encoded() -> [UInt8] {
-        var m = unsafe Apus__Agent__V1__WaitProcessResponse()
         // SAFETY: plain numbers.
+        var m = unsafe Apus__Agent__V1__WaitProcessResponse()
         unsafe apus__agent__v1__wait_process_response__init(&m)
         unsafe m.exit_status = status
         unsafe m.exited_at_ns = exitedAt
@@ -173,9 +173,9 @@ extension ExitReport {
 
 extension Statistics {
     func encoded() -> [UInt8] {
+        // SAFETY: strings and entries live in the arena until the end of the function.
         var arena = Arena()
         var m = unsafe Apus__Agent__V1__ContainerStatisticsResponse()
-        // SAFETY: strings and entries live in the arena until the end of the function.
         unsafe apus__agent__v1__container_statistics_response__init(&m)
         unsafe m.cpu_usage_us = cpuUsage
         unsafe m.cpu_user_us = cpuUser
@@ -198,6 +198,7 @@ extension Statistics {
             unsafe entry.value = one.value
             unsafe stats.append(entry)
         }
+        // SAFETY: as above.
         var events: [Apus__Agent__V1__ContainerStatisticsResponse__MemoryEventsEntry] = unsafe []
         for one in memoryEvents {
             var entry = unsafe Apus__Agent__V1__ContainerStatisticsResponse__MemoryEventsEntry()
@@ -207,6 +208,7 @@ extension Statistics {
             unsafe entry.value = one.value
             unsafe events.append(entry)
         }
+        // SAFETY: as above.
         unsafe m.n_memory_stat = stats.count
         unsafe m.memory_stat = arena.entries(stats)
         unsafe m.n_memory_events = events.count

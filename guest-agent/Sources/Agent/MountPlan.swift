@@ -33,15 +33,15 @@ struct PlannedMount {
             throw Status(
                 .invalidArgument, "mount destination \(destination): only binds may be in /proc")
         }
-        let isBind =
-            asked.type == "bind" || asked.options.contains("bind") || asked.options.contains("rbind")
+        let recursive = asked.options.contains("rbind")
+        let isBind = asked.type == "bind" || recursive || asked.options.contains("bind")
         if isBind {
             guard asked.source.utf8.first == UInt8(ascii: "/") else {
                 throw Status(
                     .invalidArgument,
                     "bind mount on \(destination): source \(asked.source) is not absolute")
             }
-            kind = .bind(source: asked.source, recursive: asked.options.contains("rbind"))
+            kind = .bind(source: asked.source, recursive: recursive)
             try parse(asked.options, type: "bind")
         } else {
             let type = asked.type == "cgroup" ? "cgroup2" : asked.type
@@ -59,8 +59,10 @@ struct PlannedMount {
     private static func dataOptions(of type: String) -> [String]? {
         switch type {
         case "tmpfs":
-            ["size", "mode", "uid", "gid", "nr_inodes", "nr_blocks", "huge", "mpol", "inode32",
-             "inode64"]
+            [
+                "size", "mode", "uid", "gid", "nr_inodes", "nr_blocks", "huge", "mpol", "inode32",
+                "inode64",
+            ]
         case "devpts": ["newinstance", "ptmxmode", "mode", "gid", "uid", "max"]
         case "proc": ["hidepid", "gid", "subset"]
         case "sysfs", "mqueue", "cgroup2": []
@@ -98,8 +100,14 @@ struct PlannedMount {
 
     /// Options that are attributes of the mount; the last of contrary ones counts (mount(8)).
     private mutating func attribute(_ option: String) -> Bool {
-        func on(_ bit: MountAttributes) { set.formUnion(bit); clear.subtract(bit) }
-        func off(_ bit: MountAttributes) { set.subtract(bit); clear.formUnion(bit) }
+        func on(_ bit: MountAttributes) {
+            set.formUnion(bit)
+            clear.subtract(bit)
+        }
+        func off(_ bit: MountAttributes) {
+            set.subtract(bit)
+            clear.formUnion(bit)
+        }
         switch option {
         case "ro": on(.readOnly)
         case "rw": off(.readOnly)

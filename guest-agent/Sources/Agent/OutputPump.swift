@@ -22,7 +22,9 @@ final class OutputPump {
     /// Whether everything was passed on and the stream was closed.
     private(set) var isFinished = false
 
-    /// A nil sink: what comes is dropped. `finished` is called once.
+    /// A nil sink: what comes is dropped.
+    ///
+    /// `finished` is called once.
     init(
         _ loop: EventLoop, from source: Handle, to sink: Handle?, finished: @escaping () -> Void
     ) throws(Errno) {

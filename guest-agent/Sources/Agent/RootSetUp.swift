@@ -202,7 +202,8 @@ struct RootSetUp: ~Copyable {
                 }
             }
         }
-        return try step("\(path) in the root", .failedPrecondition) { () throws(Errno) -> Descriptor in
+        return try step("\(path) in the root", .failedPrecondition) {
+            () throws(Errno) -> Descriptor in
             try File.open(path, within: root, .pathOnly)
         }
     }

@@ -92,6 +92,10 @@ struct UserDatabase {
                 if !identity.groups.contains(group.gid) { identity.groups.append(group.gid) }
             }
         }
+        // A group that is taken away again must not be one that only the primary id gave.
+        if !identity.groups.contains(identity.gid) {
+            identity.groups.insert(identity.gid, at: 0)
+        }
         if identity.groups.count > Limits.groups {
             throw Status(
                 .failedPrecondition,
@@ -102,7 +106,9 @@ struct UserDatabase {
     }
 
     private func user(_ name: String) throws(Status) -> User {
-        if name.isEmpty { return users.first { $0.uid == 0 } ?? User(name: "", uid: 0, gid: 0, home: "/") }
+        if name.isEmpty {
+            return users.first { $0.uid == 0 } ?? User(name: "", uid: 0, gid: 0, home: "/")
+        }
         if let user = users.first(where: { $0.name == name }) { return user }
         if let uid = UInt32(name) {
             return users.first { $0.uid == uid } ?? User(name: "", uid: uid, gid: 0, home: "/")
