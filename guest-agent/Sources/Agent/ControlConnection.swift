@@ -34,8 +34,9 @@ final class ControlConnection {
         flush()
     }
 
-    /// Sends what is left and waits for the peer to close, at most `timeout` ms in all: for the last
-    /// answer before power-off, which would take it from the device with the rest.
+    /// Sends what is left and waits for the peer to close, at most `timeout` ms in all.
+    ///
+    /// For the last answer before power-off, which would take it from the device with the rest.
     func drain(timeout: Int32) {
         let deadline = Clock.monotonic + Int64(timeout) * 1_000_000
         while open, !connection.output.isEmpty, Clock.monotonic < deadline {
