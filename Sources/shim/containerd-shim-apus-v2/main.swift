@@ -1,1 +1,3 @@
-// Replaced by the first slice.
+internal import Shim
+
+ShimProgram.runAndExit(Array(CommandLine.arguments.dropFirst()))
