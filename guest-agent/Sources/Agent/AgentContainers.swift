@@ -165,7 +165,12 @@ extension Agent {
     }
 
     private func makeCgroup(_ asked: ContainerSpecification) throws(Status) -> Cgroup? {
-        guard let parent = places.cgroup else { return nil }
+        guard let parent = places.cgroup else {
+            guard asked.resources.isEmpty else {
+                throw Status(.unimplemented, "resources: this machine has no cgroup v2")
+            }
+            return nil
+        }
         // A name of the request could otherwise be that of a file of the parent.
         let cgroup = try Cgroup(parent: parent, name: "c-" + asked.id)
         do throws(Status) {

@@ -238,6 +238,7 @@ final class ContainerProcess {
         isDone = true
         let all = done
         done = []
+        outputs = []
         for body in all { body(report) }
     }
 
@@ -255,6 +256,10 @@ final class ContainerProcess {
         inputPump?.close()
         inputPump = nil
         for output in outputs { output.abandon() }
+        outputs = []
+        // These lead back to the container.
+        answered = { _ in }
+        wasOOMKilled = { false }
         controller = nil
         streams = Streams()
     }

@@ -119,6 +119,13 @@ struct Resources {
     var pidsLimit: Int64 = 0
     var unified: [(key: String, value: String)] = []
     var cpuIdle: UInt64?
+
+    /// Whether nothing is asked.
+    var isEmpty: Bool {
+        cpuShares == 0 && cpuQuota == 0 && cpuPeriod == 0 && cpusetCPUs.isEmpty
+            && cpusetMemories.isEmpty && memoryLimit == 0 && memoryReservation == 0
+            && memorySwap == 0 && pidsLimit == 0 && unified.isEmpty && cpuIdle == nil
+    }
 }
 
 /// The names by which a request means a process.
