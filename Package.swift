@@ -148,6 +148,8 @@ let vmmFuzzers: [Target] = [
     fuzzer("vsock", ["Virtio", "GuestMemory", "Linux"])
 ]
 
+let agentFuzzers: [Target] = [fuzzer("agent", ["Agent", "TTRPC"])]
+
 /// `APUS_PARTS=vmm swift build …` leaves the other parts, and what only they depend on, out of the
 /// graph, so that work on one part never waits for another's dependencies.
 let asked = Context.environment["APUS_PARTS"].map { Set($0.split(separator: ",")) }
@@ -170,7 +172,8 @@ let package = Package(
             ] : []),
     targets: floor + (has("vmm") || has("agent") ? seccomp : [])
         + (has("vmm") ? vmm : []) + (has("agent") ? agent : [])
-        + (fuzzes && has("vmm") ? vmmFuzzers : []) + (needsProtobuf ? shim : [])
+        + (fuzzes && has("vmm") ? vmmFuzzers : [])
+        + (fuzzes && has("agent") ? agentFuzzers : []) + (needsProtobuf ? shim : [])
         + (has("host") ? host : []),
     cLanguageStandard: .gnu17
 )

@@ -66,7 +66,7 @@ extension Agent {
         container.watchOOM(loop) { self.noteOOM(container.id) }
     }
 
-    private static func checkIdentifier(_ id: String, _ what: String) throws(Status) {
+    static func checkIdentifier(_ id: String, _ what: String) throws(Status) {
         let isValid = id.utf8.enumerated().allSatisfy { index, byte in
             switch byte {
             case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
@@ -140,7 +140,7 @@ extension Agent {
             cwd: asked.process.cwd, namespaces: namespaces)
     }
 
-    private static func check(_ device: DeviceSpecification) throws(Status) {
+    static func check(_ device: DeviceSpecification) throws(Status) {
         guard device.path.utf8.first == UInt8(ascii: "/") else {
             throw Status(.invalidArgument, "device path \(device.path): not absolute")
         }
