@@ -26,7 +26,18 @@ final class AgentHarness {
         return own[..<slash] + "/apus-agent"
     }
 
-    init() throws {
+    /// A cgroup v2 with controllers, as it is in a guest and in the testbed; nil where there is none.
+    static let cgroupRoot: String? = {
+        guard let bytes = try? File.read("/sys/fs/cgroup/cgroup.subtree_control", limit: 4096),
+            String(decoding: bytes, as: UTF8.self).contains("memory")
+        else { return nil }
+        return "/sys/fs/cgroup"
+    }()
+
+    /// The cgroup of this agent's containers.
+    private var cgroup: String?
+
+    init(withCgroups: Bool = false) throws {
         directory = "/tmp/apus-agent-test.\(Process.id).\(Clock.monotonic)"
         let layer = directory + "/disks/layer0"
         for part in [layer + "/bin", layer + "/etc", layer + "/tmp", directory + "/state"] {
@@ -36,7 +47,8 @@ final class AgentHarness {
             try File.read("/bin/busybox", limit: 16 << 20), to: layer + "/bin/busybox",
             mode: 0o755)
         for name in [
-            "sh", "echo", "cat", "id", "sleep", "true", "ls", "stty", "seq", "head", "wc", "pwd",
+            "sh", "echo", "cat", "id", "tail", "sleep", "true", "ls", "stty", "seq", "head", "wc",
+            "pwd",
         ] {
             try File.symlink("busybox", at: layer + "/bin/" + name)
         }
@@ -45,6 +57,14 @@ final class AgentHarness {
             Array("root:x:0:0::/root:\nalice:x:1000:1001::/home/alice:\n".utf8),
             to: layer + "/etc/passwd", mode: 0o644)
         try File.write(Array("users:x:1001:\n".utf8), to: layer + "/etc/group", mode: 0o644)
+        var arguments: [String] = []
+        if withCgroups, let root = AgentHarness.cgroupRoot {
+            let path = "\(root)/apus-test.\(Process.id).\(Clock.monotonic)"
+            try File.makeDirectory(path)
+            Cgroup.enableControllers(path)
+            arguments = ["--cgroup", path]
+            cgroup = path
+        }
         let listener = try UnixSocket.listen(directory + "/streams")
         let pair = try UnixSocket.pair()
         let (mine, theirs) = pair.split { first, second in
@@ -56,7 +76,7 @@ final class AgentHarness {
                 "--mount", "--pid", "--fork", "--mount-proc", "--propagation", "private",
                 "--kill-child", AgentHarness.program, "--control", "3", "--streams", "4",
                 "--disks", directory + "/disks", "--state", directory + "/state",
-            ], environment: ["PATH=/usr/bin:/bin"])
+            ] + arguments, environment: ["PATH=/usr/bin:/bin"])
         spawn.descriptors = [nil, nil, nil, theirs.number, listener.descriptor.number]
         pid = try spawn.start()
         client = try Client(owning: try mine.descriptor.duplicate())
@@ -66,6 +86,7 @@ final class AgentHarness {
         // With unshare goes PID 1 of the namespace, and with that everything.
         _ = try? Process.kill(pid, Signal.kill)
         _ = try? Process.reap(pid, blocking: true)
+        if let cgroup { _ = try? File.removeDirectory(cgroup) }
         _ = try? File.removeTree(directory)
     }
 

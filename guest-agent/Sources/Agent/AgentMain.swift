@@ -34,6 +34,8 @@ package enum AgentMain {
     }
 
     private static func serveGuest(_ started: Int64) throws(Status) {
+        // A container that shares the pid namespace sees PID 1; it is not to look into it.
+        try step("not dumpable") { () throws(Errno) in _ = try Process.control(4, 0) }
         try Boot.prepare()
         let listener = try step("listen on vsock port \(streamPort)") {
             () throws(Errno) -> Descriptor in try VsockSocket.listen(port: streamPort)

@@ -21,6 +21,9 @@ enum Child {
                     try Namespaces.cgroup.unshare()
                 }
             }
+            if root.namespaces.contains(.network) {
+                try step("loopback") { () throws(Errno) in try NetworkInterface.bringUp("lo") }
+            }
             var setUp = try RootSetUp(root)
             try setUp.enter()
             let stage = ExecStage(plan: plan)
