@@ -98,12 +98,19 @@ let vmm: [Target] = [
     tests("VMMTests", ["VMM", "VMControl", "KVM", "Virtio", "GuestMemory", "Linux"]),
 ]
 
-let agent: [Target] = [
+/// The agent's messages in C: for the agent, and for the tests that compare both generators.
+let agentMessages: [Target] = [
     .systemLibrary(
         name: "CProtobufC", path: "guest-agent/Sources/CProtobufC", pkgConfig: "libprotobuf-c",
         providers: [.apt(["libprotobuf-c-dev"])]),
     .target(
         name: "CAgentAPI", dependencies: ["CProtobufC"], path: "guest-agent/Sources/CAgentAPI"),
+    .target(
+        name: "CAgentReference", dependencies: ["CAgentAPI", "CProtobufC"],
+        path: "Tests/CAgentReference"),
+]
+
+let agent: [Target] = [
     library(
         "Agent", in: "guest-agent/Sources",
         ["TTRPC", "Linux", "CAgentAPI", "CProtobufC", "CSeccomp"]),
@@ -111,19 +118,22 @@ let agent: [Target] = [
     tests("AgentTests", ["Agent", "CAgentAPI", "TTRPC", "Linux"]),
 ]
 
+let specifications: [Target] = [
+    library("OCI", in: "Sources/wire"),
+    tests("OCITests", ["OCI"]),
+]
+
 let shim: [Target] = [
     library(
         "ContainerdAPI", in: "Sources/wire", [protobuf], exclude: ["Protos"], settings: generated),
     library(
         "AgentAPI", in: "Sources/wire", [protobuf], exclude: ["Protos"], settings: generated),
-    library("OCI", in: "Sources/wire"),
     library(
         "Shim", in: "Sources/shim",
         ["TTRPC", "ContainerdAPI", "AgentAPI", "VMControl", "OCI", "Linux", protobuf, toml],
         settings: withFailpoints),
     program("containerd-shim-apus-v2", in: "Sources/shim", ["Shim"]),
-    tests("WireTests", ["ContainerdAPI", "AgentAPI", "VMControl", protobuf]),
-    tests("OCITests", ["OCI"]),
+    tests("WireTests", ["ContainerdAPI", "AgentAPI", "VMControl", "CAgentReference", protobuf]),
     tests(
         "ShimTests", ["Shim", "TTRPC", "ContainerdAPI", "AgentAPI", "VMControl", "OCI", "Linux"]),
 ]
@@ -146,6 +156,11 @@ let host: [Target] = [
 /// Built by `hack/fuzz` alone, which gives the sanitizers they need.
 let vmmFuzzers: [Target] = [
     fuzzer("vsock", ["Virtio", "GuestMemory", "Linux"])
+]
+let wireFuzzers: [Target] = [
+    fuzzer("oci", ["OCI"]),
+    fuzzer("ttrpc", ["TTRPC"]),
+    fuzzer("agent-messages", ["CAgentReference"]),
 ]
 
 let agentFuzzers: [Target] = [fuzzer("agent", ["Agent", "TTRPC"])]
@@ -172,8 +187,10 @@ let package = Package(
             ] : []),
     targets: floor + (has("vmm") || has("agent") ? seccomp : [])
         + (has("vmm") ? vmm : []) + (has("agent") ? agent : [])
-        + (fuzzes && has("vmm") ? vmmFuzzers : [])
-        + (fuzzes && has("agent") ? agentFuzzers : []) + (needsProtobuf ? shim : [])
+        + (has("agent") || needsProtobuf || has("wire") ? agentMessages : [])
+        + (needsProtobuf ? shim : []) + (needsProtobuf || has("wire") ? specifications : [])
+        + (fuzzes && has("vmm") ? vmmFuzzers : []) + (fuzzes && has("wire") ? wireFuzzers : [])
+        + (fuzzes && has("agent") ? agentFuzzers : [])
         + (has("host") ? host : []),
     cLanguageStandard: .gnu17
 )
