@@ -18,8 +18,8 @@ package final class EventPublisher: Sendable {
     private static let longestDelay: Int64 = 5_000_000_000
 
     private struct Queue {
+        /// The first may be under way.
         var waiting: [[UInt8]] = []
-        /// The first of `waiting` is being sent.
         var dropped = 0
         var isEnding = false
     }
@@ -76,6 +76,9 @@ package final class EventPublisher: Sendable {
         if isOverfull { log.write(.error, "containerd takes no events: the oldest are dropped") }
         wake.signal()
     }
+
+    /// How many wait to be taken.
+    package var queueCount: Int { queue.withLock { $0.waiting.count } }
 
     /// Waits until all were taken, at most `timeout` ms, and ends the thread.
     ///
