@@ -26,7 +26,7 @@ final class AgentHarness {
         return own[..<slash] + "/apus-agent"
     }
 
-    /// A cgroup v2 with controllers, as it is in a guest and in the testbed; nil where there is none.
+    /// A cgroup v2 with controllers, as in a guest and in the testbed; nil where there is none.
     static let cgroupRoot: String? = {
         guard let bytes = try? File.read("/sys/fs/cgroup/cgroup.subtree_control", limit: 4096),
             String(decoding: bytes, as: UTF8.self).contains("memory")
