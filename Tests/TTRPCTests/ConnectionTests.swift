@@ -95,6 +95,26 @@ struct ConnectionTests {
         #expect(try answers(server).map { $0.1.status?.code } == [.resourceExhausted])
     }
 
+    @Test("more bytes than the limit are refused, until requests are answered")
+    func inFlightBytes() throws {
+        var server = ServerConnection()
+        let payload = [UInt8](repeating: 7, count: 4_000_000)
+        let request = Request(service: "s", method: "m", payload: payload).encoded()
+        var calls: [UInt32] = []
+        func send(_ stream: UInt32) {
+            var bytes: [UInt8] = []
+            Frame(stream: stream, kind: 1, data: request).encode(into: &bytes)
+            server.receive(bytes[...])
+            if let call = server.next() { calls.append(call.stream) }
+        }
+        for stream in [UInt32(1), 3, 5, 7, 9] { send(stream) }
+        #expect(calls == [1, 3, 5, 7])
+        #expect(try answers(server).map { $0.1.status?.code } == [.resourceExhausted])
+        server.succeed(3, [])
+        send(11)
+        #expect(calls == [1, 3, 5, 7, 11])
+    }
+
     @Test("streaming requests and stray data are refused")
     func streams() throws {
         var server = ServerConnection()

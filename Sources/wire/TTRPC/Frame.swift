@@ -57,6 +57,9 @@ public struct FrameReader: Sendable {
         case oversized(stream: UInt32, kind: UInt8, length: Int)
     }
 
+    /// Bytes of an empty buffer that are kept for the next frame.
+    private static let keptCapacity = 256 << 10
+
     private var buffer: [UInt8] = []
     private var start = 0
     private var toSkip = 0
@@ -98,8 +101,13 @@ public struct FrameReader: Sendable {
         guard buffered >= Frame.headerSize + length else { return nil }
         let first = start + Frame.headerSize
         start = first + length
-        return .frame(
-            Frame(stream: stream, kind: kind, flags: flags, data: Array(buffer[first..<start])))
+        let data = Array(buffer[first..<start])
+        if start == buffer.count {
+            // A large frame leaves no large buffer behind.
+            buffer.removeAll(keepingCapacity: buffer.capacity <= FrameReader.keptCapacity)
+            start = 0
+        }
+        return .frame(Frame(stream: stream, kind: kind, flags: flags, data: data))
     }
 
     private func word(at offset: Int) -> UInt32 {

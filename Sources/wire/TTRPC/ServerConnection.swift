@@ -12,12 +12,18 @@ public struct ServerConnection: Sendable {
 
     /// Most requests that may wait for an answer; more are answered ResourceExhausted.
     public static let inFlightLimit = 512
+    /// Most payload bytes of requests that wait for an answer; more are answered ResourceExhausted.
+    ///
+    /// One request of the largest frame always fits.
+    public static let inFlightByteLimit = 4 * Frame.dataLimit
     /// Past this much unsent output, no more input should be read (a peer that never reads).
     public static let outputLimit = 8 << 20
 
     private var reader = FrameReader()
     private var lastStream: UInt32 = 0
-    private var inFlight: Set<UInt32> = []
+    /// Payload bytes of each request that waits, by its stream.
+    private var inFlight: [UInt32: Int] = [:]
+    private var inFlightBytes = 0
 
     /// Bytes for the peer; the driver removes what it has sent.
     public private(set) var output: [UInt8] = []
@@ -72,14 +78,21 @@ public struct ServerConnection: Sendable {
 
     /// Answers a call with a message; a call that was answered already is left alone.
     public mutating func succeed(_ stream: UInt32, _ payload: [UInt8]) {
-        guard inFlight.remove(stream) != nil else { return }
+        guard settle(stream) else { return }
         answer(stream, Response(payload: payload))
     }
 
     /// Answers a call with a failure.
     public mutating func fail(_ stream: UInt32, _ status: Status) {
-        guard inFlight.remove(stream) != nil else { return }
+        guard settle(stream) else { return }
         answer(stream, status)
+    }
+
+    /// Takes a request off those that wait; false when it is none of them.
+    private mutating func settle(_ stream: UInt32) -> Bool {
+        guard let bytes = inFlight.removeValue(forKey: stream) else { return false }
+        inFlightBytes -= bytes
+        return true
     }
 
     /// Checks a new stream's id: odd, and above all before it.
@@ -120,7 +133,15 @@ public struct ServerConnection: Sendable {
                 Status(.resourceExhausted, "more than \(inFlight.count) requests in flight"))
             return nil
         }
-        inFlight.insert(frame.stream)
+        let bytes = request.payload.count
+        guard inFlightBytes + bytes <= ServerConnection.inFlightByteLimit else {
+            answer(
+                frame.stream,
+                Status(.resourceExhausted, "more than \(inFlightBytes) bytes in flight"))
+            return nil
+        }
+        inFlight[frame.stream] = bytes
+        inFlightBytes += bytes
         return Call(stream: frame.stream, request: request)
     }
 
