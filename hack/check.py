@@ -38,7 +38,7 @@ ARROWS = {
 EVERYWHERE = {"Synchronization"}
 # Never, and instead of what.
 REFUSED = {
-    "Foundation": "FoundationEssentials, and that only in OCI, Host and apus",
+    "Foundation": "FoundationEssentials, and that only in Host and apus",
     "Dispatch": "Linux.Thread",
     "XCTest": "Swift Testing",
     "Darwin": "Linux",
