@@ -16,6 +16,7 @@
 #include "linux_file.h"
 #include "linux_fsopen.h"
 #include "linux_guest.h"
+#include "linux_loop.h"
 #include "linux_memory.h"
 #include "linux_mount.h"
 #include "linux_openat2.h"

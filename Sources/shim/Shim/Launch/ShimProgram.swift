@@ -136,8 +136,7 @@ extension ShimProgram {
     package static func runAndExit(_ words: [String]) -> Never {
         let program = ShimProgram(
             serve: TaskServer.serve,
-            // Nothing is made yet that outlives its server.
-            undoLeftovers: { _, _ in 0 })
+            undoLeftovers: TaskServer.undoLeftovers)
         Process.exit(program.run(words))
     }
 }

@@ -1,0 +1,165 @@
+internal import AgentAPI
+internal import Linux
+internal import SwiftProtobuf
+internal import Synchronization
+internal import TTRPC
+
+/// The control connection to the guest's agent: many calls side by side, each with its time limit.
+///
+/// Its bytes come from a guest and are hostile; what they are made of is checked by TTRPC and the
+/// message decoder.
+final class AgentConnection: Sendable {
+    private static let service = "apus.agent.v1.Agent"
+    /// How long the agent may take to answer, unless a call says otherwise, ns.
+    static let limit: Int64 = 10_000_000_000
+
+    private struct State {
+        var connection = ClientConnection()
+        var pending: [UInt32: @Sendable (Result<[UInt8], Status>) -> Void] = [:]
+        var failure: Status?
+    }
+
+    private let state = Mutex(State())
+    private let socket: SharedDescriptor
+
+    /// Takes over the connection and begins to read it.
+    init(_ socket: SharedDescriptor) throws(Errno) {
+        try socket.descriptor.setNonblocking(false)
+        self.socket = socket
+        _ = try Thread(name: "agent", stackSize: 256 << 10) { self.read() }
+    }
+
+    /// Ends the connection: the guest powers itself off, and all calls fail.
+    func end(_ reason: Status) {
+        fail(reason)
+        _ = try? socket.descriptor.shutdown(reading: true, writing: true)
+    }
+
+    private func read() {
+        while true {
+            let bytes: [UInt8]
+            do throws(Errno) {
+                bytes = try socket.descriptor.read(upTo: 16384)
+            } catch {
+                return fail(Status(.unavailable, "the guest's agent: \(error)"))
+            }
+            if bytes.isEmpty {
+                return fail(Status(.unavailable, "the guest's agent has ended the connection"))
+            }
+            let answered = state.withLock { state in
+                var answered: [(@Sendable (Result<[UInt8], Status>) -> Void, Response)] = []
+                state.connection.receive(bytes[...])
+                while let answer = state.connection.next() {
+                    guard let handler = state.pending.removeValue(forKey: answer.stream) else {
+                        continue
+                    }
+                    answered.append((handler, answer.response))
+                }
+                return answered
+            }
+            for (handler, response) in answered {
+                handler(response.status.map { .failure($0) } ?? .success(response.payload))
+            }
+        }
+    }
+
+    private func fail(_ status: Status) {
+        let pending = state.withLock { state in
+            state.failure = state.failure ?? status
+            let pending = state.pending
+            state.pending = [:]
+            return pending
+        }
+        for handler in pending.values { handler(.failure(status)) }
+    }
+
+    /// Calls a method; `handler` is told once, on any thread. Returns the stream, for `forget`.
+    @discardableResult
+    func call(
+        _ method: String, _ payload: [UInt8], limit: Int64 = 0,
+        _ handler: @escaping @Sendable (Result<[UInt8], Status>) -> Void
+    ) -> UInt32 {
+        var refusal: Status?
+        let stream = state.withLock { state -> UInt32 in
+            if let failure = state.failure {
+                refusal = failure
+                return 0
+            }
+            do throws(Status) {
+                let stream = try state.connection.call(
+                    Request(
+                        service: AgentConnection.service, method: method, payload: payload,
+                        timeoutNanoseconds: limit))
+                state.pending[stream] = handler
+                // The socket blocks only while an agent doesn't read, which its time limit ends.
+                let output = state.connection.output
+                try serving("the guest's agent") { () throws(Errno) in
+                    var sent = 0
+                    while sent < output.count { sent += try socket.descriptor.send(output, from: sent) }
+                }
+                state.connection.sent(output.count)
+                return stream
+            } catch {
+                refusal = error
+                return 0
+            }
+        }
+        if let refusal {
+            _ = state.withLock { $0.pending.removeValue(forKey: stream) }
+            handler(.failure(refusal))
+        }
+        return stream
+    }
+
+    /// Calls a method and waits for its answer, at most `limit` ns.
+    func call<A: Message>(
+        _ method: String, _ request: some Message, limit: Int64 = AgentConnection.limit
+    ) throws(Status) -> A {
+        let payload: [UInt8]
+        do {
+            payload = try request.serializedBytes()
+        } catch {
+            throw Status(.internalError, "\(method) cannot be encoded")
+        }
+        let slot = try serving("eventfd") { () throws(Errno) in AnswerSlot(try EventFD()) }
+        let stream = call(method, payload, limit: limit) { slot.put($0) }
+        guard let result = slot.take(until: Clock.monotonic + limit) else {
+            state.withLock { state in
+                _ = state.pending.removeValue(forKey: stream)
+                state.connection.forget(stream)
+            }
+            throw Status(
+                .deadlineExceeded,
+                "the guest's agent did not answer \(method) within \(limit / 1_000_000_000) s")
+        }
+        let bytes = try result.get()
+        do {
+            return try A(serializedBytes: bytes)
+        } catch {
+            throw Status(.internalError, "the agent's answer to \(method) cannot be read")
+        }
+    }
+}
+
+/// Where one thread waits for what another brings.
+final class AnswerSlot: Sendable {
+    private let value = Mutex<Result<[UInt8], Status>?>(nil)
+    private let done: EventFD
+
+    init(_ done: consuming EventFD) { self.done = done }
+
+    func put(_ result: Result<[UInt8], Status>) {
+        value.withLock { $0 = result }
+        done.signal()
+    }
+
+    /// Waits until a moment of CLOCK_MONOTONIC; nil when nothing was brought.
+    func take(until deadline: Int64) -> Result<[UInt8], Status>? {
+        while true {
+            if let result = value.withLock({ $0 }) { return result }
+            let left = (deadline - Clock.monotonic) / 1_000_000
+            guard left > 0 else { return nil }
+            _ = try? done.descriptor.wait(.readable, timeout: Int32(clamping: left))
+        }
+    }
+}

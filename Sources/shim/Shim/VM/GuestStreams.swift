@@ -1,0 +1,86 @@
+internal import AgentAPI
+internal import Linux
+internal import TTRPC
+
+/// The streams of one process in a guest: a connection each, joined to the client's files.
+struct GuestStreams: Sendable {
+    /// What the agent is told.
+    var tokens = Apus_Agent_V1_Streams()
+    private var stdin: Copier?
+    private var outputs: [Copier] = []
+
+    /// The agent's port for streams.
+    private static let port: UInt32 = 1025
+    /// How long the guest may take for one connection, ms.
+    private static let limit: Int32 = 10_000
+
+    /// Opens the files, dials the guest, and begins to copy.
+    ///
+    /// - Parameter vsock: path of the socket that leads to the guest's ports.
+    init(_ paths: StdioPaths, vsock: String) throws(Status) {
+        if let target = try paths.openOutput(paths.stdout, "stdout") {
+            let (stream, token) = try GuestStreams.dial(vsock)
+            tokens.stdout = token
+            outputs.append(try GuestStreams.copy("stdout", from: stream, target))
+        }
+        if let target = try paths.openOutput(paths.stderr, "stderr") {
+            let (stream, token) = try GuestStreams.dial(vsock)
+            tokens.stderr = token
+            outputs.append(try GuestStreams.copy("stderr", from: stream, target))
+        }
+        if let source = try paths.openInput() {
+            let (stream, token) = try GuestStreams.dial(vsock)
+            tokens.stdin = token
+            let sink = stream
+            stdin = try serving("stdin") { () throws(Errno) in
+                try Copier("stdin", from: source, to: sink) { sink in
+                    _ = try? sink.shutdown(reading: false, writing: true)
+                }
+            }
+        }
+    }
+
+    private static func copy(
+        _ name: String, from stream: SharedDescriptor, _ target: OutputTarget
+    ) throws(Status) -> Copier {
+        try serving(name) { () throws(Errno) in
+            try Copier(name, from: stream, to: target.holder)
+        }
+    }
+
+    /// Connects to the agent and leaves a token there (docs/contracts.md).
+    private static func dial(_ vsock: String) throws(Status) -> (SharedDescriptor, UInt64) {
+        var random = SystemRandomNumberGenerator()
+        let token = UInt64.random(in: 1...UInt64.max, using: &random)
+        let stream = try serving("stream to the guest") { () throws(Errno) -> SharedDescriptor in
+            let socket = try UnixSocket.connect(vsock).intoDescriptor()
+            try socket.writeAll("CONNECT \(port)\n")
+            var line: [UInt8] = []
+            while line.last != 0x0a {
+                guard try socket.wait(.readable, timeout: limit) else { throw .etimedout }
+                let byte = try socket.read(upTo: 1)
+                guard let byte = byte.first, line.count < 32 else { throw .econnrefused }
+                line.append(byte)
+            }
+            guard line.starts(with: "OK ".utf8) else { throw .econnrefused }
+            try socket.writeAll((0..<8).map { UInt8(truncatingIfNeeded: token >> ($0 * 8)) })
+            guard try socket.wait(.readable, timeout: limit) else { throw .etimedout }
+            guard try socket.read(upTo: 1) == [0x06] else { throw .eproto }
+            return SharedDescriptor(socket)
+        }
+        return (stream, token)
+    }
+
+    func closeStdin() { stdin?.endWhenDrained() }
+
+    /// After the process has ended: the agent has closed the outputs; waits until they are copied,
+    /// at most 2 s, unless the machine is gone.
+    func finish(waiting: Bool) {
+        stdin?.end()
+        let deadline = Clock.monotonic + 2_000_000_000
+        for output in outputs {
+            if !waiting { output.endWhenDrained() }
+            if !output.wait(until: deadline) { output.end() }
+        }
+    }
+}
