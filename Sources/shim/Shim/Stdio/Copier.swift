@@ -91,6 +91,11 @@ final class Copier: Sendable {
         var canSplice = true
         var pending: [UInt8] = []
         var sent = 0
+        // A fifo that no writer has opened yet reads as if it had ended.
+        while sourceIsWatched, try !source.wait(.readable, timeout: 0) {
+            if request != nil { return }
+            try waitForEvent(epoll, false)
+        }
         while request != .now {
             var isBlocked = false
             do throws(Errno) {
