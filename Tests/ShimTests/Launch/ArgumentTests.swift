@@ -70,6 +70,25 @@ struct ArgumentTests {
         for other in others { #expect(try path(other) != one) }
     }
 
+    @Test("a socket that takes connections and answers none is served only while it lives")
+    func dying() throws {
+        let scratch = try Scratch()
+        let socket = try ShimSocket("\(scratch.path)/s")
+        #expect(!socket.isServed, "there is none")
+        let listener = try UnixSocket.listen(socket.path)
+        #expect(socket.isServed, "it may be busy")
+        // As from a process that is being killed: the connection is taken, and ends.
+        let number = try listener.descriptor.duplicate().release()
+        let closer = try Thread(name: "closer") {
+            let copy = UnixSocket(owning: Descriptor(owning: number))
+            // The first is the one above.
+            for _ in 0..<2 { _ = try? copy.accept() }
+        }
+        #expect(!socket.isServed, "nobody will answer")
+        try closer.join()
+        _ = consume listener
+    }
+
     @Test("which answer a containerd gets")
     func answers() {
         func choose(_ bootstrap: String?, _ limit: String?, _ said: String?) -> StartAnswer {

@@ -141,9 +141,3 @@ struct EventPublisherTests {
         #expect(publisher.finish(timeout: 1000) == 0)
     }
 }
-
-/// Waits some ms.
-private func pause(_ milliseconds: Int32) throws {
-    let pipe = try File.pipe()
-    _ = try pipe.reader.wait(.readable, timeout: milliseconds)
-}

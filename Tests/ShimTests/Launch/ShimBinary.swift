@@ -162,3 +162,9 @@ func waitForEnd(of pid: Int32) throws {
     }
     Issue.record("process \(pid) is still there")
 }
+
+/// Waits some ms.
+func pause(_ milliseconds: Int32) throws {
+    let pipe = try File.pipe()
+    _ = try pipe.reader.wait(.readable, timeout: milliseconds)
+}

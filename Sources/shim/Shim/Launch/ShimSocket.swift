@@ -1,4 +1,5 @@
 package import Linux
+internal import TTRPC
 
 /// The place where the server of a group listens.
 package struct ShimSocket: Sendable, Equatable {
@@ -48,9 +49,24 @@ package struct ShimSocket: Sendable, Equatable {
         case taken
     }
 
-    /// Whether a server answers there.
+    /// How long a server may take to answer, in ns, before it counts as busy.
+    private static let answerLimit: Int64 = 1_000_000_000
+
+    /// Whether a server answers there, or lives and is too busy to.
+    ///
+    /// A connection alone proves nothing: the socket of a process that is being killed takes some
+    /// for a moment after its clients have seen it end.
     package var isServed: Bool {
-        (try? UnixSocket.connect(path)) != nil
+        guard let socket = try? UnixSocket.connect(path),
+            var client = try? Client(owning: socket.intoDescriptor())
+        else { return false }
+        do throws(Status) {
+            _ = try client.call(
+                Services.taskV2, "Connect", [], timeout: ShimSocket.answerLimit)
+            return true
+        } catch {
+            return error.code != .unavailable
+        }
     }
 
     /// Listens, unless a living server does already; what a dead one left is replaced.
