@@ -134,6 +134,14 @@ package struct ShimProgram {
 extension ShimProgram {
     /// The program as it ships: the process ends with it.
     package static func runAndExit(_ words: [String]) -> Never {
+        #if FAILPOINTS
+            if words == ["-failpoints"] {
+                let output = Descriptor(owning: 1)
+                _ = try? output.writeAll(
+                    Failpoint.allCases.map { "\($0.rawValue)\n" }.joined())
+                Process.exit(0)
+            }
+        #endif
         let program = ShimProgram(
             serve: TaskServer.serve,
             undoLeftovers: TaskServer.undoLeftovers)

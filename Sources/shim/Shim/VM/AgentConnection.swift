@@ -20,11 +20,16 @@ final class AgentConnection: Sendable {
     }
 
     private let state = Mutex(State())
+    /// Held while bytes are written, so that requests go out whole; never by who reads.
+    private let sending = Mutex<Void>(())
     private let socket: SharedDescriptor
+
+    /// How long the agent may take to make room for a request, ns.
+    private static let sendLimit: Int64 = 5_000_000_000
 
     /// Takes over the connection and begins to read it.
     init(_ socket: SharedDescriptor) throws(Errno) {
-        try socket.descriptor.setNonblocking(false)
+        try socket.descriptor.setNonblocking(true)
         self.socket = socket
         _ = try Thread(name: "agent", stackSize: 256 << 10) { self.read() }
     }
@@ -39,7 +44,10 @@ final class AgentConnection: Sendable {
         while true {
             let bytes: [UInt8]
             do throws(Errno) {
+                guard try socket.descriptor.wait(.readable, timeout: -1) else { continue }
                 bytes = try socket.descriptor.read(upTo: 16384)
+            } catch .eagain {
+                continue
             } catch {
                 return fail(Status(.unavailable, "the guest's agent: \(error)"))
             }
@@ -79,36 +87,53 @@ final class AgentConnection: Sendable {
         _ method: String, _ payload: [UInt8], limit: Int64 = 0,
         _ handler: @escaping @Sendable (Result<[UInt8], Status>) -> Void
     ) -> UInt32 {
-        var refusal: Status?
-        let stream = state.withLock { state -> UInt32 in
-            if let failure = state.failure {
-                refusal = failure
-                return 0
-            }
+        sending.withLock { _ in
+            let request = Request(
+                service: AgentConnection.service, method: method, payload: payload,
+                timeoutNanoseconds: limit)
+            let stream: UInt32
+            let output: [UInt8]
             do throws(Status) {
-                let stream = try state.connection.call(
-                    Request(
-                        service: AgentConnection.service, method: method, payload: payload,
-                        timeoutNanoseconds: limit))
-                state.pending[stream] = handler
-                // The socket blocks only while an agent doesn't read, which its time limit ends.
-                let output = state.connection.output
-                try serving("the guest's agent") { () throws(Errno) in
-                    var sent = 0
-                    while sent < output.count { sent += try socket.descriptor.send(output, from: sent) }
-                }
-                state.connection.sent(output.count)
-                return stream
+                (stream, output) = try enqueue(request, handler)
             } catch {
-                refusal = error
+                handler(.failure(error))
                 return 0
             }
+            do throws(Errno) {
+                try send(output)
+            } catch {
+                // A request that went out in part leaves nothing that could follow it.
+                end(Status(.unavailable, "the guest's agent: \(error)"))
+            }
+            return stream
         }
-        if let refusal {
-            _ = state.withLock { $0.pending.removeValue(forKey: stream) }
-            handler(.failure(refusal))
+    }
+
+    private func enqueue(
+        _ request: Request, _ handler: @escaping @Sendable (Result<[UInt8], Status>) -> Void
+    ) throws(Status) -> (UInt32, [UInt8]) {
+        try state.withLock { (state) throws(Status) -> (UInt32, [UInt8]) in
+            if let failure = state.failure { throw failure }
+            let stream = try state.connection.call(request)
+            state.pending[stream] = handler
+            let output = state.connection.output
+            state.connection.sent(output.count)
+            return (stream, output)
         }
-        return stream
+    }
+
+    private func send(_ bytes: [UInt8]) throws(Errno) {
+        let deadline = Clock.monotonic + AgentConnection.sendLimit
+        var sent = 0
+        while sent < bytes.count {
+            do throws(Errno) {
+                sent += try socket.descriptor.send(bytes, from: sent)
+            } catch .eagain {
+                let left = (deadline - Clock.monotonic) / 1_000_000
+                guard left > 0 else { throw .etimedout }
+                _ = try socket.descriptor.wait(.writable, timeout: Int32(clamping: left))
+            }
+        }
     }
 
     /// Calls a method and waits for its answer, at most `limit` ns.

@@ -1,0 +1,132 @@
+import ContainerdAPI
+import Linux
+import SwiftProtobuf
+import TTRPC
+import Testing
+
+/// Fail points of this build; none unless it was made with the trait `Failpoints`.
+private let failpoints: [String] = {
+    let run = try? ShimBinary.run(["-failpoints"], in: "/")
+    guard let run, run.status == 0 else { return [] }
+    return run.text.split(separator: "\n").map(String.init).filter { !$0.hasPrefix("vm.") }
+}()
+
+@Suite(
+    "faults", .serialized,
+    .enabled(if: RuncContainer.canRun, "needs root, runc and busybox-static"))
+struct FaultTests {
+    /// Takes a container as far as it goes.
+    private func live(_ container: RuncContainer) throws {
+        try container.create()
+        try container.start()
+        let streams = try ClientStreams(container.bundle.scratch.path, "exec")
+        try container.exec("e1", ["true"], streams)
+        try container.start(exec: "e1")
+        _ = try container.wait(exec: "e1")
+        try container.kill(9)
+        _ = try container.wait()
+        try container.delete()
+    }
+
+    @Test(
+        "a shim killed at any fail point leaves nothing once delete has run",
+        .enabled(if: !failpoints.isEmpty, "the build has no fail points"), arguments: failpoints)
+    func killed(_ name: String) throws {
+        let container = try RuncContainer(
+            ["sleep", "1000"], environment: ["APUS_FAILPOINT=\(name)=kill"])
+        let server = try container.bundle.serverPID()
+        #expect(throws: Status.self) { try live(container) }
+        try waitForEnd(of: server)
+        let run = try container.bundle.delete()
+        #expect(run.status == 0, "\(run.errors)")
+        #expect(container.leftovers == [])
+    }
+
+    @Test(
+        "an error at any fail point of create leaves nothing, and the shim ends when asked",
+        .enabled(if: !failpoints.isEmpty, "the build has no fail points"),
+        arguments: failpoints.filter { $0.hasPrefix("create.") })
+    func failed(_ name: String) throws {
+        let container = try RuncContainer(
+            ["sleep", "1000"], environment: ["APUS_FAILPOINT=\(name)=error"])
+        do {
+            try live(container)
+            Issue.record("lived")
+        } catch let status as Status {
+            #expect(status.message.contains(name))
+        }
+        #expect(container.leftovers == [])
+        try container.bundle.shutdown()
+    }
+
+    @Test("a missing runc, and what the options say of it, are named")
+    func missingRunc() throws {
+        let container = try RuncContainer(["true"])
+        var request = try container.creation()
+        var options = Runtimeoptions_V1_Options()
+        let text = "isolation = \"runc\"\n[runc]\nbinary = \"/no/such/runc\"\n"
+        options.configBody.append(contentsOf: Array(text.utf8))
+        request.options.value = try options.serializedData()
+        do {
+            let _: Containerd_Task_V2_CreateTaskResponse = try container.call("Create", request)
+            Issue.record("created")
+        } catch let status as Status {
+            #expect(status.message.contains("/no/such/runc"))
+        }
+        #expect(container.leftovers == [])
+        try container.bundle.shutdown()
+    }
+
+    @Test("isolation kvm without its files names the file and the remedy")
+    func missingVMM() throws {
+        let container = try RuncContainer(["true"])
+        var request = try container.creation()
+        request.rootfs[0].type = "erofs"
+        var options = Runtimeoptions_V1_Options()
+        let text = "isolation = \"kvm\"\n[vm]\nvmm = \"/no/such/apus-vmm\"\n"
+        options.configBody.append(contentsOf: Array(text.utf8))
+        request.options.value = try options.serializedData()
+        do {
+            let _: Containerd_Task_V2_CreateTaskResponse = try container.call("Create", request)
+            Issue.record("created")
+        } catch let status as Status {
+            #expect(status.message.contains("/no/such/apus-vmm"))
+        }
+        #expect(container.leftovers == [])
+        try container.bundle.shutdown()
+    }
+
+    @Test("erofs layers and a tmpfs become the root; nothing of them is left")
+    func layers() throws {
+        let container = try RuncContainer(["sh", "-c", "echo x > /new; cat /new"])
+        let image = "\(container.bundle.scratch.path)/layer.erofs"
+        let made = try makeImage(image, of: "\(container.bundle.scratch.path)/root")
+        try #require(made == 0)
+        var request = try container.creation()
+        request.rootfs[0].type = "erofs"
+        request.rootfs[0].source = image
+        request.rootfs[0].options = ["ro"]
+        var scratch = Containerd_Types_Mount()
+        scratch.type = "tmpfs"
+        scratch.options = ["size=1048576"]
+        request.rootfs.append(scratch)
+        let _: Containerd_Task_V2_CreateTaskResponse = try container.call("Create", request)
+        try container.start()
+        #expect(try container.wait() == 0)
+        #expect(try container.streams.readAll() == "x\n")
+        try container.delete()
+        #expect(container.leftovers == [])
+        let loops = try File.list("/sys/block").filter { name in
+            let file = (try? File.read("/sys/block/\(name)/loop/backing_file", limit: 4096)) ?? []
+            return String(decoding: file, as: UTF8.self).contains(image)
+        }
+        #expect(loops == [])
+        try container.bundle.shutdown()
+    }
+
+    private func makeImage(_ image: String, of root: String) throws -> Int32 {
+        let spawn = Spawn("/usr/bin/mkfs.erofs", [image, root], environment: [])
+        let pid = try spawn.start()
+        return try Process.reap(pid, blocking: true)?.status ?? -1
+    }
+}
