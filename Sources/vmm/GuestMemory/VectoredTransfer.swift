@@ -17,8 +17,8 @@ extension GuestMemory {
         waiting: Waiting = .allowed
     ) throws(GuestMemoryError) -> Int {
         let flags = waiting == .refused ? Int32(RWF_NOWAIT) : 0
-        return unsafe try transfer(segments) { (vector, count) in
-            unsafe linux_readv_guest(file, vector, count, offset ?? -1, flags)
+        return unsafe try transfer(segments, at: offset) { (vector, count, at) in
+            unsafe linux_readv_guest(file, vector, count, at, flags)
         }
     }
 
@@ -28,28 +28,69 @@ extension GuestMemory {
         waiting: Waiting = .allowed
     ) throws(GuestMemoryError) -> Int {
         let flags = waiting == .refused ? Int32(RWF_NOWAIT) : 0
-        return unsafe try transfer(segments) { (vector, count) in
-            unsafe linux_writev_guest(file, vector, count, offset ?? -1, flags)
+        return unsafe try transfer(segments, at: offset) { (vector, count, at) in
+            unsafe linux_writev_guest(file, vector, count, at, flags)
         }
     }
 
+    /// Fills a range from the kernel's generator (getrandom(2)). Returns bytes filled: fewer than the
+    /// range has when a signal came.
+    package func fillWithRandomBytes(_ range: GuestRange) throws(GuestMemoryError) -> Int {
+        let pointer = unsafe try pointer(range)
+        // SAFETY: `pointer` checked the range; the kernel writes to it.
+        let result = unsafe linux_getrandom(pointer, Int(range.length))
+        if result == -Int64(EINTR) { return 0 }
+        guard result >= 0 else { throw .io(Errno(rawValue: Int32(truncatingIfNeeded: -result))) }
+        return Int(result)
+    }
+
+    /// Vectors up to this many entries (1 KiB) live on the stack.
+    private static let batch = 64
+
+    /// Moves all segments: with an offset in batches, else in one call, as sockets and taps need.
     private func transfer(
-        _ segments: Span<GuestRange>,
-        _ call: (UnsafePointer<iovec>?, Int32) -> Int64
+        _ segments: Span<GuestRange>, at offset: Int64?,
+        _ call: (UnsafePointer<iovec>?, Int32, Int64) -> Int64
     ) throws(GuestMemoryError) -> Int {
         let count = segments.count
         guard count <= GuestMemory.segmentLimit else { throw .tooManySegments(count) }
-        // SAFETY: `count` entries are filled before the call, each with a range `pointer` checked;
-        // the kernel copies from or to guest memory, no reference to it is made here.
-        return unsafe try withUnsafeTemporaryAllocation(of: iovec.self, capacity: max(count, 1)) {
-            (vector) throws(GuestMemoryError) in
-            for index in 0..<count {
+        guard let offset, count > GuestMemory.batch else {
+            return unsafe try transfer(segments, 0..<count, offset ?? -1, call)
+        }
+        var moved = 0
+        var start = 0
+        while start < count {
+            let end = min(start + GuestMemory.batch, count)
+            var wanted = 0
+            for index in start..<end { wanted += Int(segments[index].length) }
+            let (at, overflows) = offset.addingReportingOverflow(Int64(moved))
+            guard !overflows else { throw .io(.einval) }
+            let part = unsafe try transfer(segments, start..<end, at, call)
+            moved += part
+            if part < wanted { break }
+            start = end
+        }
+        return moved
+    }
+
+    private func transfer(
+        _ segments: Span<GuestRange>, _ part: Range<Int>, _ offset: Int64,
+        _ call: (UnsafePointer<iovec>?, Int32, Int64) -> Int64
+    ) throws(GuestMemoryError) -> Int {
+        // SAFETY: `part.count` entries are filled before the call, each with a range `pointer`
+        // checked; the kernel copies from or to guest memory, no reference to it is made here.
+        return unsafe try withUnsafeTemporaryAllocation(
+            of: iovec.self, capacity: max(part.count, 1)
+        ) { (vector) throws(GuestMemoryError) in
+            for index in part {
                 let range = segments[index]
                 let pointer = unsafe try pointer(range)
-                unsafe linux_iovec_set(&vector[index], pointer, Int(range.length))
+                unsafe linux_iovec_set(
+                    &vector[index - part.lowerBound], pointer, Int(range.length))
             }
             while true {
-                let result = unsafe call(UnsafePointer(vector.baseAddress), Int32(count))
+                let result = unsafe call(
+                    UnsafePointer(vector.baseAddress), Int32(part.count), offset)
                 if result >= 0 { return Int(result) }
                 if result != -Int64(EINTR) {
                     throw .io(Errno(rawValue: Int32(truncatingIfNeeded: -result)))

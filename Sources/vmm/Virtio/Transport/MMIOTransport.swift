@@ -6,8 +6,8 @@ internal import Synchronization
 ///
 /// Registers are used by any vCPU thread, kicks and backend events by the event loop. One lock is
 /// held for each of these calls; on the data path that is once for a kick, not for a request.
-package final class MMIOTransport<Device: VirtioDevice>: Sendable {
-    private struct State: Sendable {
+package final class MMIOTransport<Device: VirtioDevice & ~Copyable>: Sendable {
+    private struct State: ~Copyable, Sendable {
         var device: Device
         var registers: MMIORegisters
         var rings: Rings?
@@ -18,7 +18,7 @@ package final class MMIOTransport<Device: VirtioDevice>: Sendable {
     /// What a save takes of the transport; the device adds its own state.
     package struct Saved: Sendable {
         package var registers: MMIORegisters
-        package var device: Device
+        package var device: Device.Saved
     }
 
     private let state: Mutex<State>
@@ -35,19 +35,17 @@ package final class MMIOTransport<Device: VirtioDevice>: Sendable {
     ///   - report: told once for each time the device stops because its guest broke the rules. Called
     ///     with the lock held: it must return at once.
     package init(
-        _ device: Device, memory: GuestMemory, interrupt: consuming EventFD,
+        _ device: consuming Device, memory: GuestMemory, interrupt: consuming EventFD,
         report: @escaping @Sendable (DeviceError) -> Void
     ) {
         let sizes = device.queueSizes
+        let registers = MMIORegisters(
+            features: device.features | RingFeature.all, queueSizes: sizes)
         queueSizes = sizes
         self.memory = memory
         self.interrupt = interrupt
         self.report = report
-        state = Mutex(
-            State(
-                device: device,
-                registers: MMIORegisters(
-                    features: device.features | RingFeature.all, queueSizes: sizes)))
+        state = Mutex(State(device: device, registers: registers))
     }
 
     /// Reads `size` (1, 2 or 4) bytes at `offset` of the device's page, for a vCPU's MMIO exit. What
@@ -147,6 +145,11 @@ package final class MMIOTransport<Device: VirtioDevice>: Sendable {
                 if state.device.reset() { finishReset(&state) }
                 return
             }
+            let broken = state.registers.status & MMIORegisters.Status.needsReset != 0
+            guard state.rings != nil, !broken else {
+                state.device.idle(token)
+                return
+            }
             run(&state) { (device, rings) throws(DeviceError) in
                 try device.ready(token, &rings)
             }
@@ -215,7 +218,7 @@ package final class MMIOTransport<Device: VirtioDevice>: Sendable {
                     if let queue { registers.store(queue.state, at: index) }
                 }
             }
-            return Saved(registers: registers, device: state.device)
+            return Saved(registers: registers, device: state.device.save())
         }
     }
 
@@ -223,7 +226,7 @@ package final class MMIOTransport<Device: VirtioDevice>: Sendable {
     /// already. A state whose rings don't fit the memory leaves the device in NEEDS_RESET.
     package func restore(_ saved: Saved) {
         state.withLock { (state) in
-            state.device = saved.device
+            state.device.restore(saved.device)
             state.registers = saved.registers
             state.rings = nil
             state.resetting = false
