@@ -1,7 +1,8 @@
 internal import CLinux
 
 extension Descriptor {
-    /// Takes one byte out of a pipe, waiting for it; nil at the end, when no writer is left (pipe(7)).
+    /// Takes one byte out of a pipe, waiting for it; nil at the end, when no writer is left
+    /// (pipe(7)).
     package borrowing func readByte() throws(Errno) -> UInt8? {
         var byte: UInt8 = 0
         let number = number

@@ -59,9 +59,11 @@ package final class GuestMemory: Sendable {
     /// Most segments of one vectored transfer (IOV_MAX).
     package static let segmentLimit = 1024
 
-    /// Makes memory for the given parts of the guest's address space, ascending and without overlap.
+    /// Makes memory for the given parts of the guest's address space, ascending and without
+    /// overlap.
     ///
-    /// - Throws: EINVAL for parts that break this or are empty, ENOMEM, and what memfd_create(2) and
+    /// - Throws: EINVAL for parts that break this or are empty, ENOMEM, and what memfd_create(2)
+    /// and
     ///   mmap(2) throw.
     package init(_ parts: [(start: UInt64, size: UInt64)]) throws(Errno) {
         var offset: UInt64 = 0
@@ -79,7 +81,8 @@ package final class GuestMemory: Sendable {
         // SAFETY: a new mapping of our own file, owned by this object until deinit.
         try Errno.check(
             unsafe linux_mmap(
-                total, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, file.number, 0, &mapping))
+                total, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, file.number, 0, &mapping)
+        )
         base = UInt(bitPattern: mapping)
         var made: [Region] = []
         offset = 0
@@ -110,13 +113,16 @@ package final class GuestMemory: Sendable {
         {
             // SAFETY: inside the mapping, as checked; the base of a mapping is not null.
             return unsafe UnsafeMutableRawPointer(
-                bitPattern: first.hostAddress + UInt(address - first.start)).unsafelyUnwrapped
+                bitPattern: first.hostAddress + UInt(address - first.start)
+            ).unsafelyUnwrapped
         }
+        // SAFETY: only `locate` makes the pointer, after its check; it is not kept.
         return unsafe try locateFurther(address, length)
     }
 
     /// The same for the vectored transfers beside this file.
     func pointer(_ range: GuestRange) throws(GuestMemoryError) -> UnsafeMutableRawPointer {
+        // SAFETY: only `locate` makes the pointer, after its check; it is not kept.
         unsafe try locate(range.address, UInt64(range.length))
     }
 
@@ -144,6 +150,7 @@ package final class GuestMemory: Sendable {
     /// Whether all of a range is memory of the guest, without a gap.
     package func contains(_ address: UInt64, _ length: UInt64) -> Bool {
         do throws(GuestMemoryError) {
+            // SAFETY: only `locate` makes the pointer, after its check; it is not kept.
             _ = unsafe try locate(address, length)
             return true
         } catch {
@@ -180,6 +187,7 @@ package final class GuestMemory: Sendable {
     package func copy(
         from address: UInt64, into buffer: inout MutableRawSpan
     ) throws(GuestMemoryError) {
+        // SAFETY: only `locate` makes the pointer, after its check; it is not kept.
         let from = unsafe try locate(address, UInt64(buffer.byteCount))
         // SAFETY: both sides hold `count` bytes, the guest's as `locate` checked.
         unsafe buffer.withUnsafeMutableBytes { (bytes) in
@@ -189,6 +197,7 @@ package final class GuestMemory: Sendable {
 
     /// Copies the span into guest memory.
     package func copy(_ buffer: RawSpan, to address: UInt64) throws(GuestMemoryError) {
+        // SAFETY: only `locate` makes the pointer, after its check; it is not kept.
         let to = unsafe try locate(address, UInt64(buffer.byteCount))
         // SAFETY: both sides hold `count` bytes, the guest's as `locate` checked.
         unsafe buffer.withUnsafeBytes { (bytes) in
@@ -214,6 +223,7 @@ package final class GuestMemory: Sendable {
 
     /// Sets a range to zero.
     package func zero(_ address: UInt64, _ length: UInt64) throws(GuestMemoryError) {
+        // SAFETY: only `locate` makes the pointer, after its check; it is not kept.
         let to = unsafe try locate(address, length)
         // SAFETY: `locate` checked the range.
         unsafe linux_zero_guest(to, Int(length))

@@ -17,7 +17,9 @@ extension GuestMemory {
         waiting: Waiting = .allowed
     ) throws(GuestMemoryError) -> Int {
         let flags = waiting == .refused ? Int32(RWF_NOWAIT) : 0
+        // SAFETY: only `locate` makes the pointer, after its check; it is not kept.
         return unsafe try transfer(segments, at: offset) { (vector, count, at) in
+            // SAFETY: only `locate` makes the pointer, after its check; it is not kept.
             unsafe linux_readv_guest(file, vector, count, at, flags)
         }
     }
@@ -28,14 +30,18 @@ extension GuestMemory {
         waiting: Waiting = .allowed
     ) throws(GuestMemoryError) -> Int {
         let flags = waiting == .refused ? Int32(RWF_NOWAIT) : 0
+        // SAFETY: only `locate` makes the pointer, after its check; it is not kept.
         return unsafe try transfer(segments, at: offset) { (vector, count, at) in
+            // SAFETY: only `locate` makes the pointer, after its check; it is not kept.
             unsafe linux_writev_guest(file, vector, count, at, flags)
         }
     }
 
-    /// Fills a range from the kernel's generator (getrandom(2)). Returns bytes filled: fewer than the
+    /// Fills a range from the kernel's generator (getrandom(2)). Returns bytes filled: fewer
+    /// than the
     /// range has when a signal came.
     package func fillWithRandomBytes(_ range: GuestRange) throws(GuestMemoryError) -> Int {
+        // SAFETY: only `locate` makes the pointer, after its check; it is not kept.
         let pointer = unsafe try pointer(range)
         // SAFETY: `pointer` checked the range; the kernel writes to it.
         let result = unsafe linux_getrandom(pointer, Int(range.length))
@@ -55,6 +61,7 @@ extension GuestMemory {
         let count = segments.count
         guard count <= GuestMemory.segmentLimit else { throw .tooManySegments(count) }
         guard let offset, count > GuestMemory.batch else {
+            // SAFETY: only `locate` makes the pointer, after its check; it is not kept.
             return unsafe try transfer(segments, 0..<count, offset ?? -1, call)
         }
         var moved = 0
@@ -65,6 +72,7 @@ extension GuestMemory {
             for index in start..<end { wanted += Int(segments[index].length) }
             let (at, overflows) = offset.addingReportingOverflow(Int64(moved))
             guard !overflows else { throw .io(.einval) }
+            // SAFETY: only `locate` makes the pointer, after its check; it is not kept.
             let part = unsafe try transfer(segments, start..<end, at, call)
             moved += part
             if part < wanted { break }

@@ -55,12 +55,15 @@ package struct BalloonDevice: ~Copyable, VirtioDevice {
     /// The event loop waits for it to be readable and then calls `ready`, with any token.
     package var wakeDescriptor: Int32 { wake.descriptor.number }
 
+    /// A `DeviceID`.
     package var id: UInt32 { DeviceID.balloon }
 
+    /// Largest size of each queue.
     package var queueSizes: [UInt16] {
         [UInt16](repeating: 128, count: BalloonDevice.roles(features).count)
     }
 
+    /// The configuration space, little-endian.
     package var configuration: [UInt8] {
         [target, actual].flatMap { (value) in
             (0..<4).map { UInt8(truncatingIfNeeded: value >> (8 * $0)) }
@@ -91,15 +94,18 @@ package struct BalloonDevice: ~Copyable, VirtioDevice {
         return true
     }
 
+    /// A write of the driver to the configuration space.
     package mutating func writeConfiguration(offset: Int, value: UInt32, size: Int) {
         // Only `actual` is the driver's to write (§5.5.4).
         if offset == 4, size == 4 { actual = value }
     }
 
+    /// DRIVER_OK was set.
     package mutating func activate(_ rings: inout Rings) throws(DeviceError) {
         roles = BalloonDevice.roles(rings.features)
     }
 
+    /// Works on a queue that the driver notified, a bounded number of requests at a time.
     package mutating func notified(_ queue: Int, _ rings: inout Rings) throws(DeviceError) {
         guard roles.indices.contains(queue) else { return }
         let role = roles[queue]
@@ -174,13 +180,16 @@ package struct BalloonDevice: ~Copyable, VirtioDevice {
         }
     }
 
+    /// The descriptor of the device is readable.
     package mutating func ready(_ token: UInt32, _ rings: inout Rings) throws(DeviceError) {
         wake.take()
         for queue in roles.indices { try notified(queue, &rings) }
     }
 
+    /// Takes an event while the device is not active.
     package mutating func idle(_ token: UInt32) { wake.take() }
 
+    /// The driver reset the device; false while requests are with the host.
     package mutating func reset() -> Bool {
         heldStatistics = nil
         roles = []
@@ -188,8 +197,10 @@ package struct BalloonDevice: ~Copyable, VirtioDevice {
         return true
     }
 
+    /// What a save takes.
     package borrowing func save() -> Saved { Saved(target: target, actual: actual) }
 
+    /// Puts a saved state back.
     package mutating func restore(_ saved: Saved) {
         target = saved.target
         actual = saved.actual

@@ -70,7 +70,8 @@ final class BlockBackend: Sendable {
         }
     }
 
-    /// Hands a request to the threads; nil when all slots are taken. The caller writes the slot into
+    /// Hands a request to the threads; nil when all slots are taken. The caller writes the slot
+    /// into
     /// the pipe.
     func submit(
         _ request: BlockRequest, _ chain: borrowing DescriptorChain, status: UInt64

@@ -64,16 +64,20 @@ package struct BlockDevice: ~Copyable, VirtioDevice {
     /// The event loop waits for it to be readable and then calls `ready`, with any token.
     package var completionDescriptor: Int32 { backend.completions.descriptor.number }
 
+    /// A `DeviceID`.
     package var id: UInt32 { DeviceID.block }
 
+    /// Features beside the ring's.
     package var features: UInt64 {
         let common = Feature.segmentMaximum | Feature.blockSize | Feature.flush
         return readOnly
             ? common | Feature.readOnly : common | Feature.discard | Feature.writeZeroes
     }
 
+    /// Largest size of each queue.
     package var queueSizes: [UInt16] { [BlockDevice.queueSize] }
 
+    /// The configuration space, little-endian.
     package var configuration: [UInt8] {
         var bytes = [UInt8](repeating: 0, count: 60)
         func put(_ value: UInt64, _ count: Int, at offset: Int) {
@@ -95,9 +99,12 @@ package struct BlockDevice: ~Copyable, VirtioDevice {
         return bytes
     }
 
+    /// A write of the driver to the configuration space.
     package mutating func writeConfiguration(offset: Int, value: UInt32, size: Int) {}
+    /// DRIVER_OK was set.
     package mutating func activate(_ rings: inout Rings) throws(DeviceError) {}
 
+    /// Works on a queue that the driver notified, a bounded number of requests at a time.
     package mutating func notified(_ queue: Int, _ rings: inout Rings) throws(DeviceError) {
         guard queue == 0 else { return }
         var looked = 0
@@ -191,6 +198,7 @@ package struct BlockDevice: ~Copyable, VirtioDevice {
         try rings.complete(0, head: head, written: written + 1)
     }
 
+    /// The descriptor of the device is readable.
     package mutating func ready(_ token: UInt32, _ rings: inout Rings) throws(DeviceError) {
         backend.completions.take()
         while let done = backend.takeDone() {
@@ -206,11 +214,14 @@ package struct BlockDevice: ~Copyable, VirtioDevice {
         while backend.takeDone() != nil { inFlight -= 1 }
     }
 
+    /// The driver reset the device; false while requests are with the host.
     package mutating func reset() -> Bool {
         idle(0)
         return inFlight == 0
     }
 
+    /// What a save takes.
     package borrowing func save() -> Saved { Saved(capacity: backend.capacity) }
+    /// Puts a saved state back.
     package mutating func restore(_ saved: Saved) {}
 }

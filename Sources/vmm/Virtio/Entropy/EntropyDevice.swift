@@ -20,14 +20,21 @@ package struct EntropyDevice: ~Copyable, VirtioDevice {
     /// The event loop waits for it to be readable and then calls `ready`, with any token.
     package var wakeDescriptor: Int32 { wake.descriptor.number }
 
+    /// A `DeviceID`.
     package var id: UInt32 { DeviceID.entropy }
+    /// Features beside the ring's.
     package var features: UInt64 { 0 }
+    /// Largest size of each queue.
     package var queueSizes: [UInt16] { [256] }
+    /// The configuration space, little-endian.
     package var configuration: [UInt8] { [] }
 
+    /// A write of the driver to the configuration space.
     package mutating func writeConfiguration(offset: Int, value: UInt32, size: Int) {}
+    /// DRIVER_OK was set.
     package mutating func activate(_ rings: inout Rings) throws(DeviceError) {}
 
+    /// Works on a queue that the driver notified, a bounded number of requests at a time.
     package mutating func notified(_ queue: Int, _ rings: inout Rings) throws(DeviceError) {
         guard queue == 0 else { return }
         var answered = 0
@@ -59,13 +66,18 @@ package struct EntropyDevice: ~Copyable, VirtioDevice {
         return EntropyDevice.requestLimit - left
     }
 
+    /// The descriptor of the device is readable.
     package mutating func ready(_ token: UInt32, _ rings: inout Rings) throws(DeviceError) {
         wake.take()
         try notified(0, &rings)
     }
 
+    /// Takes an event while the device is not active.
     package mutating func idle(_ token: UInt32) { wake.take() }
+    /// The driver reset the device; false while requests are with the host.
     package mutating func reset() -> Bool { true }
+    /// What a save takes.
     package borrowing func save() -> Saved { Saved() }
+    /// Puts a saved state back.
     package mutating func restore(_ saved: Saved) {}
 }

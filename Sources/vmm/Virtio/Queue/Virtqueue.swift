@@ -57,8 +57,9 @@ package struct Virtqueue: Sendable {
         guard state.size > 0, state.size <= maximumSize, state.size & (state.size - 1) == 0 else {
             throw .badSize(UInt32(state.size))
         }
-        for (address, alignment) in [(state.descriptors, 16), (state.available, 2), (state.used, 4)]
-        {
+        for (address, alignment) in [
+            (state.descriptors, 16), (state.available, 2), (state.used, 4),
+        ] {
             guard address % UInt64(alignment) == 0 else { throw .misaligned(address) }
         }
         let size = UInt64(state.size)
@@ -225,7 +226,8 @@ package struct Virtqueue: Sendable {
         }
     }
 
-    /// Asks the driver to notify from the next request on. True when one came meanwhile: take it, no
+    /// Asks the driver to notify from the next request on. True when one came meanwhile: take
+    /// it, no
     /// notification will tell of it.
     package mutating func enableNotifications() throws(QueueError) -> Bool {
         do throws(GuestMemoryError) {

@@ -152,7 +152,8 @@ package struct MMIORegisters: Sendable, Equatable {
             let before = steps[..<index].reduce(0, |)
             guard status & before == before else { return .ignored("status out of order") }
             if step == Status.featuresOK {
-                // The driver reads the bit back: it stays clear when the choice is refused (§3.1.1).
+                // The driver reads the bit back: it stays clear when the choice is refused
+                // (§3.1.1).
                 guard accepted & ~offered == 0, accepted & RingFeature.version1 != 0 else {
                     return .ignored("features that were not offered, or without VERSION_1")
                 }

@@ -32,7 +32,8 @@ package final class MMIOTransport<Device: VirtioDevice & ~Copyable>: Sendable {
     ///
     /// - Parameters:
     ///   - interrupt: an eventfd bound to the device's line (irqfd).
-    ///   - report: told once for each time the device stops because its guest broke the rules. Called
+    ///   - report: told once for each time the device stops because its guest broke the rules.
+    ///   Called
     ///     with the lock held: it must return at once.
     package init(
         _ device: consuming Device, memory: GuestMemory, interrupt: consuming EventFD,
@@ -48,7 +49,8 @@ package final class MMIOTransport<Device: VirtioDevice & ~Copyable>: Sendable {
         state = Mutex(State(device: device, registers: registers))
     }
 
-    /// Reads `size` (1, 2 or 4) bytes at `offset` of the device's page, for a vCPU's MMIO exit. What
+    /// Reads `size` (1, 2 or 4) bytes at `offset` of the device's page, for a vCPU's MMIO exit.
+    /// What
     /// the specification does not allow reads as 0.
     package func read(offset: UInt64, size: Int) -> UInt32 {
         state.withLock { (state) in
@@ -65,7 +67,8 @@ package final class MMIOTransport<Device: VirtioDevice & ~Copyable>: Sendable {
         }
     }
 
-    /// Writes `size` (1, 2 or 4) bytes. Queue notifications come by ioeventfd; one that arrives here
+    /// Writes `size` (1, 2 or 4) bytes. Queue notifications come by ioeventfd; one that arrives
+    /// here
     /// all the same (a queue index that none matches) is dropped.
     package func write(offset: UInt64, value: UInt32, size: Int) {
         state.withLock { (state) in

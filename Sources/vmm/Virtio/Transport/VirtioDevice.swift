@@ -97,7 +97,8 @@ package struct Rings: Sendable {
     }
 }
 
-/// What the transport asks of a device. Every call is made with the transport's lock held; kicks and
+/// What the transport asks of a device. Every call is made with the transport's lock held; kicks
+/// and
 /// backend events come from the event loop, configuration from vCPU threads.
 package protocol VirtioDevice: ~Copyable, Sendable {
     /// What a save takes beside registers and queues.
@@ -120,10 +121,12 @@ package protocol VirtioDevice: ~Copyable, Sendable {
     mutating func notified(_ queue: Int, _ rings: inout Rings) throws(DeviceError)
     /// A descriptor that the device registered is ready; the token is the device's own.
     mutating func ready(_ token: UInt32, _ rings: inout Rings) throws(DeviceError)
-    /// A descriptor of the device's is ready while the device is not active: takes the event, so that
+    /// A descriptor of the device's is ready while the device is not active: takes the event, so
+    /// that
     /// a level-triggered loop does not spin, and does nothing for the driver.
     mutating func idle(_ token: UInt32)
-    /// The driver reset the device. False while requests are still with the host: the transport asks
+    /// The driver reset the device. False while requests are still with the host: the transport
+    /// asks
     /// again after each `ready` until true, and the driver sees the reset only then.
     mutating func reset() -> Bool
 
