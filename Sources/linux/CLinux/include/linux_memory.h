@@ -27,4 +27,8 @@ static inline int64_t linux_madvise(void *address, size_t length, int advice) {
 static inline int64_t linux_fallocate(int fd, int mode, int64_t offset, int64_t length) {
     return linux_result(fallocate(fd, mode, offset, length));
 }
+// Forgets the pages of a private mapping that was never written to; they come back from the file.
+static inline int64_t linux_release_pages(uint64_t address, uint64_t length) {
+    return linux_result(madvise((void *)(uintptr_t)address, length, MADV_DONTNEED));
+}
 #endif

@@ -26,6 +26,9 @@ package final class RequestServer {
     /// Most clients at a time; more wait in the socket's backlog.
     package static let connectionLimit = 1024
 
+    /// After how long without a request, in ms, pages of code that are not in use are given up.
+    private static let restDelay: Int32 = 2000
+
     private let listener: UnixSocket
     private let epoll: Epoll
     private let signals: SignalFD
@@ -58,9 +61,15 @@ package final class RequestServer {
     package func run(
         handle: (Request, Reply) -> Void, shouldEnd: (borrowing Descriptor) -> Bool
     ) throws(Errno) -> End {
+        var isAtRest = false
         while true {
             var ready: [Epoll.Event] = []
-            try epoll.wait { ready.append($0) }
+            try epoll.wait(timeout: isAtRest ? -1 : RequestServer.restDelay) { ready.append($0) }
+            if ready.isEmpty && !isAtRest {
+                // Starting a container touches most of the program, waiting for its end little.
+                try ProgramText.release()
+            }
+            isAtRest = ready.isEmpty
             for event in ready {
                 switch event.token {
                 case Token.listener: try acceptClients()

@@ -1,0 +1,25 @@
+internal import CLinux
+
+/// The caller's own program text in memory.
+package enum ProgramText {
+    /// Unmaps the pages of code and constants that were touched so far (madvise(2), MADV_DONTNEED).
+    ///
+    /// What is used again is mapped again from the page cache, without reading the disk; what only
+    /// the start needed no longer counts as this process's memory. Only mappings of files that are
+    /// executable and not writable are touched (proc(5), maps): nothing is ever written to them.
+    package static func release() throws(Errno) {
+        let table = try File.read("/proc/self/maps", limit: 4 << 20)
+        for line in table.split(separator: 0x0a) {
+            let words = line.split(separator: 0x20, omittingEmptySubsequences: true)
+            guard words.count >= 6, words[1].elementsEqual("r-xp".utf8),
+                !words[4].elementsEqual("0".utf8)
+            else { continue }
+            let ends = words[0].split(separator: UInt8(ascii: "-"))
+            guard ends.count == 2,
+                let start = UInt64(String(decoding: ends[0], as: UTF8.self), radix: 16),
+                let end = UInt64(String(decoding: ends[1], as: UTF8.self), radix: 16), start < end
+            else { continue }
+            try Errno.check(linux_release_pages(start, end - start))
+        }
+    }
+}
