@@ -9,7 +9,7 @@ final class Scratch: Sendable {
     let path: String
 
     init() throws {
-        path = "/tmp/apus-shim-test-\(Process.id)-\(Clock.monotonic)"
+        path = "/tmp/apus-t-\(Process.id)-\(Clock.monotonic)"
         try File.makeDirectory(path, mode: 0o700)
     }
 
