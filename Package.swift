@@ -155,7 +155,10 @@ let host: [Target] = [
 
 /// Built by `hack/fuzz` alone, which gives the sanitizers they need.
 let vmmFuzzers: [Target] = [
-    fuzzer("vsock", ["Virtio", "GuestMemory", "Linux"])
+    fuzzer("vsock", ["Virtio", "GuestMemory", "Linux"]),
+    fuzzer("block", ["Virtio", "GuestMemory", "Linux"]),
+    fuzzer("balloon", ["Virtio", "GuestMemory", "Linux"]),
+    fuzzer("mmio", ["Virtio", "GuestMemory", "Linux"]),
 ]
 let wireFuzzers: [Target] = [
     fuzzer("oci", ["OCI"]),

@@ -114,6 +114,14 @@ struct TransportTests {
         #expect(lab.get(Offset.status) & 14 == 0)
     }
 
+    /// FAILED does not carry other bits past their order (found by the fuzzer).
+    @Test(arguments: [UInt32(0x80 | 4), 0x80 | 8, 0x80 | 15])
+    func failedSetsNothingElse(value: UInt32) throws {
+        let lab = try TransportLab()
+        lab.set(Offset.status, value)
+        #expect(lab.get(Offset.status) == 0x80)
+    }
+
     @Test func queueSetUpOnlyInItsPhase() throws {
         let lab = try TransportLab()
         lab.setQueue()

@@ -143,7 +143,8 @@ package struct MMIORegisters: Sendable, Equatable {
         let current = status & known
         guard wanted & current == current else { return .ignored("status bits were cleared") }
         if wanted & Status.failed != 0 {
-            status |= wanted
+            // The driver gives up: no other bit is set on the way.
+            status |= Status.failed
             return .none
         }
         var effect = Effect.none
