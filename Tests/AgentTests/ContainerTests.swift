@@ -104,6 +104,8 @@ struct ContainerTests {
             })
         // The end of the init is the end of the exec, which is known first.
         let exec = try agent.call("WaitProcess", encodedName("c1", "sleep"))
+        // The kernel ends a namespace's init only after all others were reaped: it may still live.
+        _ = try agent.call("WaitProcess", encodedName("c1"))
         let main = try agent.call("DeleteProcess", encodedName("c1"))
         #expect(try number(1, of: exec) == 137)
         #expect(try number(1, of: main) == 137)

@@ -35,7 +35,8 @@ final class ClientStreams: Sendable {
         return writer
     }
 
-    /// All output, to the end that comes when the shim closes its ends; after ten seconds what came.
+    /// All output, to the end that comes when the shim closes its ends; what came, after ten
+    /// seconds.
     func readAll() throws -> String {
         var bytes: [UInt8] = []
         let deadline = Clock.monotonic + 10_000_000_000

@@ -52,7 +52,9 @@ struct RuncCommand: Sendable {
                 .deadlineExceeded, "runc \(words.first ?? "") did not end within a minute")
         }
         guard exit.status != 0 else { return }
-        let text = RuncCommand.lastError(log) ?? "runc \(words.first ?? "") ended with status \(exit.status)"
+        let text =
+            RuncCommand.lastError(log)
+            ?? "runc \(words.first ?? "") ended with status \(exit.status)"
         throw RuncCommand.status(text)
     }
 

@@ -48,7 +48,8 @@ final class RuncSandbox: Sandbox {
                 try Failpoint.createContainer.reach()
             }
             let pid = try run(
-                ["create", "--bundle", bundle], [creation.id], name: ProcessName(container: creation.id),
+                ["create", "--bundle", bundle], [creation.id],
+                name: ProcessName(container: creation.id),
                 bundle: bundle, stdio: creation.stdio, process)
             if let identity = ProcessIdentity(pid) {
                 try serving { () throws(ShimError) in
@@ -297,6 +298,8 @@ final class RuncSandbox: Sandbox {
     }
 
     private static func unknown(_ name: ProcessName) -> Status {
-        Status(.notFound, "\(name.container)\(name.exec.isEmpty ? "" : " exec \(name.exec)"): not found")
+        Status(
+            .notFound,
+            "\(name.container)\(name.exec.isEmpty ? "" : " exec \(name.exec)"): not found")
     }
 }

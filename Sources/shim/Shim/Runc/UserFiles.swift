@@ -17,7 +17,8 @@ struct UserFiles {
         var out = user
         out.username = ""
         let users = try lines("/etc/passwd")
-        let entry = users.first { $0.first == name }
+        let entry =
+            users.first { $0.first == name }
             ?? users.first { UInt32(name) != nil && $0.count > 2 && $0[2] == name }
         if let entry, entry.count > 3, let uid = UInt32(entry[2]), let gid = UInt32(entry[3]) {
             (out.uid, out.gid) = (uid, gid)

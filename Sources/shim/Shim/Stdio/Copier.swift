@@ -23,8 +23,10 @@ final class Copier: Sendable {
     private let ended: EventFD
     private static let chunk = 64 << 10
 
-    /// Begins. `whenDone` runs on the thread after the last byte, with the sink; both are let go
-    /// of after it.
+    /// Begins.
+    ///
+    /// `whenDone` runs on the thread after the last byte, with the sink; both are let go of after
+    /// it.
     init(
         _ name: String, from source: SharedDescriptor, to sink: SharedDescriptor,
         whenDone: @escaping @Sendable (borrowing Descriptor) -> Void = { _ in }

@@ -53,15 +53,19 @@ struct StdioPaths: Sendable, Equatable {
     }
 }
 
-/// An output fifo, held at both ends so that a client that goes away and comes back causes neither a
-/// broken pipe nor an end of file; or a file that is appended to.
+/// An output fifo, or a file that is appended to.
+///
+/// A fifo is held at both ends, so that a client that goes away and comes back causes neither a
+/// broken pipe nor an end of file.
 struct OutputTarget: Sendable {
     /// Reads and writes, non-blocking; for a file, its only descriptor.
     let holder: SharedDescriptor
     let isFIFO: Bool
     private let path: String
 
-    /// Opens it; never waits. A file is made, with the directories above it, if `makesFile`.
+    /// Opens it; never waits.
+    ///
+    /// A file is made, with the directories above it, if `makesFile`.
     init(_ path: String, makesFile: Bool) throws(Errno) {
         self.path = path
         if makesFile, let slash = path.lastIndex(of: "/"), slash > path.startIndex {

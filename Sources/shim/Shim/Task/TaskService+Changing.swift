@@ -1,8 +1,8 @@
 internal import ContainerdAPI
 internal import Linux
-internal import Synchronization
 internal import OCI
 internal import SwiftProtobuf
+internal import Synchronization
 internal import TTRPC
 
 /// What changes a container; on worker threads.
@@ -32,7 +32,8 @@ extension TaskService {
         } catch {
             let failures = ledger.undo()
             if !failures.isEmpty {
-                log.write(.error, "cleaning up after create", ["error": failures.joined(separator: "; ")])
+                log.write(
+                    .error, "cleaning up after create", ["error": failures.joined(separator: "; ")])
             }
             log.write(.error, "create failed", ["error": error.message])
             table.withLock { table in
@@ -203,7 +204,8 @@ extension TaskService {
             }
             if request.execID.isEmpty && container.heldExit != nil {
                 throw Status(
-                    .failedPrecondition, "execs of the container have not ended: failed precondition")
+                    .failedPrecondition,
+                    "execs of the container have not ended: failed precondition")
             }
             try process.lifecycle.beginDelete()
             container[request.execID] = process

@@ -1,8 +1,8 @@
 internal import ContainerdAPI
 internal import Linux
-internal import Synchronization
 internal import OCI
 internal import SwiftProtobuf
+internal import Synchronization
 internal import TTRPC
 
 /// What is asked of containers that run; on worker threads.
@@ -137,8 +137,9 @@ extension TaskService {
 
     // MARK: Exits
 
-    /// A process has ended: notes it, and tells it unless its start has not been told yet or, for an
-    /// init, execs have not ended.
+    /// A process has ended: notes it and tells it.
+    ///
+    /// Not before its start was told, and for an init not before its execs have ended.
     func exited(_ name: ProcessName, _ exit: ProcessExit) {
         let tell = table.withLock { table -> Bool in
             guard var container = table.containers[name.container] else {

@@ -268,7 +268,8 @@ final class TaskService: Sendable {
 
     /// Ids as containerd has them: letters and digits, with single `.`, `_`, `-` between.
     static func check(id: String) throws(Status) {
-        let isGood = !id.isEmpty && id.utf8.count <= 76
+        let isGood =
+            !id.isEmpty && id.utf8.count <= 76
             && id.utf8.allSatisfy {
                 (0x30...0x39).contains($0) || (0x41...0x5a).contains($0)
                     || (0x61...0x7a).contains($0) || $0 == 0x2d || $0 == 0x2e || $0 == 0x5f

@@ -81,7 +81,9 @@ final class AgentConnection: Sendable {
         for handler in pending.values { handler(.failure(status)) }
     }
 
-    /// Calls a method; `handler` is told once, on any thread. Returns the stream, for `forget`.
+    /// Calls a method; the answer is the stream, for `forget`.
+    ///
+    /// `handler` is told once, on any thread.
     @discardableResult
     func call(
         _ method: String, _ payload: [UInt8], limit: Int64 = 0,

@@ -139,7 +139,8 @@ final class Guest: Sendable {
         var hello = Apus_Agent_V1_HelloRequest()
         hello.hostTimeNs = Clock.realtime
         var random = SystemRandomNumberGenerator()
-        hello.entropy.append(contentsOf: (0..<32).map { _ in UInt8.random(in: 0...255, using: &random) })
+        hello.entropy.append(
+            contentsOf: (0..<32).map { _ in UInt8.random(in: 0...255, using: &random) })
         hello.hostname = hostname
         do throws(Status) {
             let answer: Apus_Agent_V1_HelloResponse = try agent.call("Hello", hello)

@@ -56,7 +56,8 @@ struct GuestDisks: Sendable {
         }
         guard disks.count <= GuestDisks.limit else {
             throw Status(
-                .unimplemented, "\(disks.count) disks are more than a microVM takes (\(GuestDisks.limit))")
+                .unimplemented,
+                "\(disks.count) disks are more than a microVM takes (\(GuestDisks.limit))")
         }
     }
 }

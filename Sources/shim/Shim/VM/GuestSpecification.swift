@@ -55,7 +55,8 @@ enum GuestSpecification {
     private static func mount(
         _ mount: RuntimeSpec.Mount
     ) throws(Status) -> Apus_Agent_V1_Mount {
-        let isBind = mount.type == "bind"
+        let isBind =
+            mount.type == "bind"
             || mount.options.contains { $0 == "bind" || $0 == "rbind" }
         guard !isBind else {
             throw unsupported("a mount of the host's \(mount.source) on \(mount.destination)")

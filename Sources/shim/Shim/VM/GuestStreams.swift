@@ -14,9 +14,7 @@ struct GuestStreams: Sendable {
     /// How long the guest may take for one connection, ms.
     private static let limit: Int32 = 10_000
 
-    /// Opens the files, dials the guest, and begins to copy.
-    ///
-    /// - Parameter vsock: path of the socket that leads to the guest's ports.
+    /// Opens the files, dials the guest by the socket `vsock`, and begins to copy.
     init(_ paths: StdioPaths, vsock: String) throws(Status) {
         if let target = try paths.openOutput(paths.stdout, "stdout") {
             let (stream, token) = try GuestStreams.dial(vsock)

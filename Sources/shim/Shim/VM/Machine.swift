@@ -41,11 +41,13 @@ final class Machine: Sendable {
         try serving("thread vmm") { () throws(Errno) in
             _ = try Thread(name: "vmm", stackSize: 256 << 10) { [self] in
                 // Closed once the process has it, so that its end is seen.
-                let program = Machine.start(program, theirs.withLock { held in
-                    let mine = held
-                    held = nil
-                    return mine
-                })
+                let program = Machine.start(
+                    program,
+                    theirs.withLock { held in
+                        let mine = held
+                        held = nil
+                        return mine
+                    })
                 self.live(program, slot)
             }
         }
@@ -85,7 +87,9 @@ final class Machine: Sendable {
         if status == nil { _ = try? Process.kill(pid, Signal.kill) }
         var text = "the VMM was killed or failed"
         if case .success(let bytes)? = status, let code = bytes.first {
-            text = code > 128 ? "the VMM was killed by signal \(code - 128)"
+            text =
+                code > 128
+                ? "the VMM was killed by signal \(code - 128)"
                 : "the VMM ended with status \(code)"
         }
         end(text)

@@ -115,7 +115,10 @@ final class VMSandbox: Sandbox {
             if !guest.isEnding {
                 log.write(
                     .error, "the guest's agent is lost",
-                    ["reason": guest.machine.ending ?? "no answer", "console": guest.console.lastLines])
+                    [
+                        "reason": guest.machine.ending ?? "no answer",
+                        "console": guest.console.lastLines,
+                    ])
             }
             guest.machine.stop(patience: 500)
             streams?.finish(waiting: false)
