@@ -1,0 +1,67 @@
+/// What one CPUID leaf answers (struct kvm_cpuid_entry2, kvm api.rst 4.20).
+package struct CPUIDEntry: Sendable, Equatable {
+    /// The leaf: EAX before the instruction.
+    package var function: UInt32
+    /// The subleaf: ECX before it.
+    package var index: UInt32
+    /// `significantIndex` or 0.
+    package var flags: UInt32
+    package var eax: UInt32
+    package var ebx: UInt32
+    package var ecx: UInt32
+    package var edx: UInt32
+
+    /// The leaf depends on ECX (KVM_CPUID_FLAG_SIGNIFCANT_INDEX).
+    package static let significantIndex: UInt32 = 1
+
+    package init(
+        function: UInt32, index: UInt32 = 0, flags: UInt32 = 0, eax: UInt32 = 0, ebx: UInt32 = 0,
+        ecx: UInt32 = 0, edx: UInt32 = 0
+    ) {
+        self.function = function
+        self.index = index
+        self.flags = flags
+        self.eax = eax
+        self.ebx = ebx
+        self.ecx = ecx
+        self.edx = edx
+    }
+}
+
+/// The array form of struct kvm_cpuid2: a header of two words, ten words an entry.
+enum CPUIDTable {
+    private static let header = 2
+    private static let stride = 10
+
+    /// Room for `capacity` entries, with that count in the header.
+    static func room(_ capacity: Int) -> [UInt32] {
+        var words = [UInt32](repeating: 0, count: header + stride * capacity)
+        words[0] = UInt32(capacity)
+        return words
+    }
+
+    static func encode(_ entries: [CPUIDEntry]) -> [UInt32] {
+        var words = room(entries.count)
+        for (number, entry) in entries.enumerated() {
+            let at = header + stride * number
+            words[at] = entry.function
+            words[at + 1] = entry.index
+            words[at + 2] = entry.flags
+            words[at + 3] = entry.eax
+            words[at + 4] = entry.ebx
+            words[at + 5] = entry.ecx
+            words[at + 6] = entry.edx
+        }
+        return words
+    }
+
+    static func decode(_ words: [UInt32]) -> [CPUIDEntry] {
+        let count = min(Int(words[0]), (words.count - header) / stride)
+        return (0..<count).map { number in
+            let at = header + stride * number
+            return CPUIDEntry(
+                function: words[at], index: words[at + 1], flags: words[at + 2],
+                eax: words[at + 3], ebx: words[at + 4], ecx: words[at + 5], edx: words[at + 6])
+        }
+    }
+}
