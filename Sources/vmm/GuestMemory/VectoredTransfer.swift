@@ -10,8 +10,10 @@ extension GuestMemory {
         case refused
     }
 
-    /// Reads from a file into guest ranges. Returns bytes read: less than asked at the end of the
-    /// file, or on a socket or tap (`offset` nil: the descriptor's own position).
+    /// Reads from a file into guest ranges, and returns how many bytes came.
+    ///
+    /// Less than asked at the end of the file, or on a tap (`offset` nil: the descriptor's own
+    /// position).
     package func read(
         _ file: Int32, at offset: Int64? = nil, into segments: Span<GuestRange>,
         waiting: Waiting = .allowed
@@ -24,7 +26,7 @@ extension GuestMemory {
         }
     }
 
-    /// Writes guest ranges to a file. Returns bytes taken.
+    /// Writes guest ranges to a file, and returns how many bytes it took.
     package func write(
         _ segments: Span<GuestRange>, to file: Int32, at offset: Int64? = nil,
         waiting: Waiting = .allowed
@@ -37,9 +39,34 @@ extension GuestMemory {
         }
     }
 
-    /// Fills a range from the kernel's generator (getrandom(2)). Returns bytes filled: fewer
-    /// than the
-    /// range has when a signal came.
+    /// Sends guest ranges to a socket, and returns how many bytes it took.
+    ///
+    /// Never waits (EAGAIN instead) and never raises SIGPIPE (EPIPE instead).
+    package func send(
+        _ segments: Span<GuestRange>, to socket: Int32
+    ) throws(GuestMemoryError) -> Int {
+        // SAFETY: only `locate` makes the pointers, after its check; they are not kept.
+        unsafe try transfer(segments, at: nil) { (vector, count, _) in
+            // SAFETY: `count` entries, filled by `transfer`.
+            unsafe linux_sendmsg_guest(socket, vector, count)
+        }
+    }
+
+    /// Receives from a socket into guest ranges, and returns how many bytes came: 0 at the end.
+    ///
+    /// Never waits: EAGAIN when there is nothing.
+    package func receive(
+        from socket: Int32, into segments: Span<GuestRange>
+    ) throws(GuestMemoryError) -> Int {
+        // SAFETY: only `locate` makes the pointers, after its check; they are not kept.
+        unsafe try transfer(segments, at: nil) { (vector, count, _) in
+            // SAFETY: `count` entries, filled by `transfer`.
+            unsafe linux_recvmsg_guest(socket, vector, count)
+        }
+    }
+
+    /// Fills a range from the kernel's generator (getrandom(2)), and returns the bytes filled:
+    /// fewer than the range has when a signal came.
     package func fillWithRandomBytes(_ range: GuestRange) throws(GuestMemoryError) -> Int {
         // SAFETY: only `locate` makes the pointer, after its check; it is not kept.
         let pointer = unsafe try pointer(range)
@@ -107,8 +134,9 @@ extension GuestMemory {
         }
     }
 
-    /// Gives whole pages inside the range back to the host; they read as zero afterwards. Returns
-    /// the bytes given back (fallocate(2), FALLOC_FL_PUNCH_HOLE).
+    /// Gives whole pages inside the range back to the host, and returns how many bytes those are.
+    ///
+    /// They read as zero afterwards (fallocate(2), FALLOC_FL_PUNCH_HOLE).
     package func discard(_ range: GuestRange) throws(GuestMemoryError) -> UInt64 {
         let page: UInt64 = 4096
         let length = UInt64(range.length)

@@ -3,6 +3,7 @@
 #ifndef APUS_LINUX_GUEST_H
 #define APUS_LINUX_GUEST_H
 #include "linux_file.h"
+#include <sys/socket.h>
 #include <sys/uio.h>
 
 static inline uint16_t linux_load16_acquire(const void *p) {
@@ -38,6 +39,15 @@ static inline int64_t linux_writev_guest(
     int fd, const struct iovec *v, int count, int64_t offset, int flags
 ) {
     return linux_result(pwritev2(fd, v, count, offset, flags));
+}
+// A peer that has gone is EPIPE, not SIGPIPE; neither call ever waits.
+static inline int64_t linux_sendmsg_guest(int fd, const struct iovec *v, int count) {
+    struct msghdr message = {.msg_iov = (struct iovec *)v, .msg_iovlen = (size_t)count};
+    return linux_result(sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT));
+}
+static inline int64_t linux_recvmsg_guest(int fd, const struct iovec *v, int count) {
+    struct msghdr message = {.msg_iov = (struct iovec *)v, .msg_iovlen = (size_t)count};
+    return linux_result(recvmsg(fd, &message, MSG_DONTWAIT));
 }
 static inline void linux_iovec_set(struct iovec *v, void *base, size_t length) {
     v->iov_base = base;

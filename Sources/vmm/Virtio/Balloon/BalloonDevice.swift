@@ -1,4 +1,4 @@
-package import GuestMemory
+internal import GuestMemory
 package import Linux
 
 /// The memory balloon (virtio 1.2 §5.5): pages that the guest gives back go to the host at once.

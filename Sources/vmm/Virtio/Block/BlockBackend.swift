@@ -1,5 +1,5 @@
-package import GuestMemory
-package import Linux
+internal import GuestMemory
+internal import Linux
 internal import Synchronization
 
 /// A request that is with the I/O threads. Its room is used again and again.

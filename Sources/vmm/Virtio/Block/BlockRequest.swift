@@ -1,4 +1,4 @@
-package import GuestMemory
+internal import GuestMemory
 
 /// Status byte of a block request (virtio 1.2 §5.2.6).
 package enum BlockStatus: UInt8, Sendable {

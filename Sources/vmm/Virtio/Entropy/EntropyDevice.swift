@@ -1,4 +1,4 @@
-package import GuestMemory
+internal import GuestMemory
 package import Linux
 
 /// The entropy device (virtio 1.2 §5.4): the host's generator for the guest.

@@ -64,6 +64,25 @@ package struct DescriptorChain: Sendable {
         return true
     }
 
+    /// Keeps only the first bytes of what the device reads, and nothing that it writes; false when
+    /// there are fewer.
+    package mutating func trim(to count: UInt64) -> Bool {
+        guard count <= readableBytes else { return false }
+        var rest = count
+        var kept = 0
+        while rest > 0 {
+            let length = min(rest, UInt64(segments[kept].length))
+            segments[kept].length = UInt32(length)
+            rest -= length
+            kept += 1
+        }
+        segments.removeLast(segments.count - kept)
+        readableCount = kept
+        readableBytes = count
+        writableBytes = 0
+        return true
+    }
+
     /// Drops bytes from the end of what the device writes, as a status byte, and says where they
     /// lie; nil when they are not in one buffer or not there.
     package mutating func takeLastWritable(_ count: UInt32) -> UInt64? {

@@ -41,7 +41,7 @@ package struct Virtqueue: Sendable {
 
     /// What a save takes.
     package private(set) var state: State
-    private let memory: GuestMemory
+    package let memory: GuestMemory
     private let eventIndex: Bool
     private let indirect: Bool
     private let mask: UInt16
@@ -87,13 +87,17 @@ package struct Virtqueue: Sendable {
         try availableCount() > 0
     }
 
-    private func availableCount() throws(QueueError) -> UInt16 {
-        let available: UInt16
+    /// The driver's running index: where it will put its next request.
+    package func availableIndex() throws(QueueError) -> UInt16 {
         do throws(GuestMemoryError) {
-            available = try memory.loadAcquire(at: state.available + 2)
+            return try memory.loadAcquire(at: state.available + 2)
         } catch {
             throw .memory(error)
         }
+    }
+
+    private func availableCount() throws(QueueError) -> UInt16 {
+        let available = try availableIndex()
         // Ring indices run modulo 2^16 by specification.
         let count = available &- state.nextAvailable
         guard count <= state.size else {
@@ -226,21 +230,33 @@ package struct Virtqueue: Sendable {
         }
     }
 
-    /// Asks the driver to notify from the next request on. True when one came meanwhile: take
-    /// it, no
-    /// notification will tell of it.
+    /// Asks the driver to notify from the next request on.
+    ///
+    /// True when one came meanwhile: it must be taken, as no notification will tell of it.
     package mutating func enableNotifications() throws(QueueError) -> Bool {
+        try notify(at: state.nextAvailable)
+        return try hasAvailable()
+    }
+
+    /// Asks the driver to notify when it adds to what it has offered so far, and returns its
+    /// running index as that is now: another one later means that it has added something.
+    package mutating func notifyOfAdditions() throws(QueueError) -> UInt16 {
+        let index = try availableIndex()
+        try notify(at: index)
+        return index
+    }
+
+    private func notify(at index: UInt16) throws(QueueError) {
         do throws(GuestMemoryError) {
             if eventIndex {
-                try memory.storeRelease(
-                    state.nextAvailable, at: state.used + 4 + 8 * UInt64(state.size))
+                try memory.storeRelease(index, at: state.used + 4 + 8 * UInt64(state.size))
             } else {
                 try memory.storeRelease(0, at: state.used)
             }
         } catch {
             throw .memory(error)
         }
+        // The wish must be out before the driver's index is read again.
         memory.fence()
-        return try hasAvailable()
     }
 }

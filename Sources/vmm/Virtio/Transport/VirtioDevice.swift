@@ -87,6 +87,24 @@ package struct Rings: Sendable {
         }
     }
 
+    /// Has the driver notify when it adds to what it has offered so far; returns its running index.
+    package mutating func notifyOfAdditions(_ index: Int) throws(DeviceError) -> UInt16 {
+        do throws(QueueError) {
+            return try queues[index]?.notifyOfAdditions() ?? 0
+        } catch {
+            throw .queue(index: index, error)
+        }
+    }
+
+    /// The driver's running index: where it will put its next request.
+    package func availableIndex(_ index: Int) throws(DeviceError) -> UInt16 {
+        do throws(QueueError) {
+            return try queues[index]?.availableIndex() ?? 0
+        } catch {
+            throw .queue(index: index, error)
+        }
+    }
+
     /// Turns notifications off while the device looks at the ring anyway.
     package mutating func disableNotifications(_ index: Int) throws(DeviceError) {
         do throws(QueueError) {

@@ -2,16 +2,15 @@ internal import Linux
 
 /// Bytes of the guest that a host socket does not take yet, at most a connection's window.
 ///
-/// Holds no
-/// memory while it is empty.
-struct VsockBuffer {
+/// Holds no memory while it is empty.
+struct VsockBuffer: Sendable {
     private var bytes: [UInt8] = []
     private var start = 0
 
     var isEmpty: Bool { start == bytes.count }
 
     /// Adds `count` bytes of a payload; false when they cannot be read.
-    mutating func append<Payload: VsockPayload & ~Copyable>(
+    mutating func append<Payload: VsockPayload & ~Copyable & ~Escapable>(
         _ payload: borrowing Payload, from first: Int, count: Int
     ) -> Bool {
         if start > 0 {

@@ -1,9 +1,9 @@
 package import Linux
 
 /// Payload of a packet of the guest, while the packet is looked at.
-package protocol VsockPayload: ~Copyable {
-    /// Writes bytes of it to a socket and returns how many were taken; EAGAIN when none fits.
-    borrowing func send(to socket: Int32, from start: Int) throws(Errno) -> Int
+package protocol VsockPayload: ~Copyable, ~Escapable {
+    /// Writes its bytes to a socket and returns how many were taken; EAGAIN when none fits.
+    borrowing func send(to socket: Int32) throws(Errno) -> Int
     /// Appends its bytes from `start` on to an array; false when they cannot be read.
     borrowing func append(to bytes: inout [UInt8], from start: Int) -> Bool
 }
@@ -14,9 +14,10 @@ package protocol VsockReceiveRing: ~Copyable {
     mutating func hasBuffer() -> Bool
     /// Puts a packet without payload into the next buffer.
     mutating func put(_ header: VsockHeader)
-    /// Reads at most `limit` bytes from a socket straight into the next buffers and puts the header
-    /// that `header` makes for each part in front of it. Returns how many were read: 0 at the end.
-    /// EAGAIN when there is nothing to read, which uses no buffer.
+    /// Reads at most `limit` bytes from a socket straight into the next buffers, puts the header
+    /// that `header` makes for each part in front of it, and returns how many were read.
+    ///
+    /// 0 at the end, EAGAIN when there is nothing to read; neither uses a buffer.
     mutating func fill(
         from socket: Int32, limit: Int, header: (UInt32) -> VsockHeader
     ) throws(Errno) -> Int
@@ -26,7 +27,7 @@ package protocol VsockReceiveRing: ~Copyable {
 /// sockets of the host.
 ///
 /// All work is bounded: by call, by connection and in memory.
-package struct VsockEngine: ~Copyable {
+package struct VsockEngine: ~Copyable, Sendable {
     /// Turns of connections in one call; then the event loop's other work has its own.
     static let turnsPerCall = 64
     /// Connections taken from the listener in one event.
@@ -80,7 +81,14 @@ package struct VsockEngine: ~Copyable {
     package var takesPackets: Bool { refusals.count < Self.refusalLimit }
 
     /// Whether there is something to put into buffers of the guest.
-    package var hasPackets: Bool { !refusals.isEmpty || table.hasTurns }
+    package var hasPackets: Bool { hasPackets(beyond: 0) }
+
+    private func hasPackets(beyond refused: Int) -> Bool {
+        refusals.count > refused || table.hasTurns
+    }
+
+    /// Makes `number` readable at once: the caller left work over.
+    package func callAgain() { host.callAgain() }
 }
 
 // MARK: - From the guest
@@ -88,9 +96,8 @@ package struct VsockEngine: ~Copyable {
 extension VsockEngine {
     /// Takes in a packet of the guest; `takesPackets` must be true.
     ///
-    /// The payload has the length that
-    /// the header says.
-    package mutating func receive<Payload: VsockPayload & ~Copyable>(
+    /// The payload has the length that the header says.
+    package mutating func receive<Payload: VsockPayload & ~Copyable & ~Escapable>(
         _ header: VsockHeader, _ payload: borrowing Payload
     ) {
         now = Clock.monotonic
@@ -142,7 +149,7 @@ extension VsockEngine {
                 type: header.type))
     }
 
-    private mutating func deliver<Payload: VsockPayload & ~Copyable>(
+    private mutating func deliver<Payload: VsockPayload & ~Copyable & ~Escapable>(
         _ slot: Int, _ payload: borrowing Payload, count: Int
     ) -> VsockConnection.Effects {
         let socket = host.number(ofSlot: slot)
@@ -151,7 +158,7 @@ extension VsockEngine {
         let wasEmpty = kept[slot].isEmpty
         if wasEmpty {
             do throws(Errno) {
-                sent = try payload.send(to: socket, from: 0)
+                sent = try payload.send(to: socket)
             } catch .eagain {
                 sent = 0
             } catch {
@@ -177,7 +184,7 @@ extension VsockEngine {
         now = Clock.monotonic
         var turns = 0
         var refused = 0
-        while ring.hasBuffer() {
+        while hasPackets(beyond: refused), ring.hasBuffer() {
             guard turns < Self.turnsPerCall else {
                 host.callAgain()
                 break
@@ -357,8 +364,7 @@ extension VsockEngine {
 
     /// Tells the host program that the guest has accepted.
     ///
-    /// The socket is empty, so that the line
-    /// always fits.
+    /// The socket is empty, so that the line always fits.
     private mutating func answer(_ slot: Int) -> VsockConnection.Effects {
         let line = VsockGreeting.accepted(hostPort: table[slot].hostPort)
         do throws(Errno) {

@@ -5,7 +5,7 @@ package import Linux
 ///
 /// Only this instance is watched by the event loop, so that a thousand connections
 /// cost the loop one registration.
-package struct VsockHost: ~Copyable {
+package struct VsockHost: ~Copyable, Sendable {
     /// A port of the host that the guest may dial.
     package final class Port: Sendable {
         let number: UInt32
