@@ -14,7 +14,7 @@ struct ContainerCgroupTests {
     private func start(
         _ agent: AgentHarness, _ arguments: [String], _ resources: Encoded = Encoded()
     ) throws {
-        let request = AgentHarness.container(
+        let request = agent.container(
             "c1", encodedProcess(arguments), encodedStreams(0, 0, 0)
         ) { $0.message(8, resources) }
         _ = try agent.call("CreateContainer", request)

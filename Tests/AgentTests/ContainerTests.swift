@@ -83,7 +83,7 @@ struct ContainerTests {
         let agent = try AgentHarness()
         _ = try agent.call(
             "CreateContainer",
-            AgentHarness.container(
+            agent.container(
                 "c1", encodedProcess(["sleep", "1000"]), encodedStreams(0, 0, 0)))
         #expect(refusal { _ = try agent.exec("c1", "e0", ["true"]) }?.code == .failedPrecondition)
         _ = try agent.call("StartProcess", encodedName("c1"))
@@ -118,7 +118,7 @@ struct ContainerTests {
         let agent = try AgentHarness()
         _ = try agent.call(
             "CreateContainer",
-            AgentHarness.container(
+            agent.container(
                 "c1", encodedProcess(["sleep", "1000"]), encodedStreams(0, 0, 0)))
         _ = try agent.call("StartProcess", encodedName("c1"))
         let before = Clock.monotonic
@@ -153,13 +153,13 @@ struct ContainerTests {
         for index in 0..<Limits.containers {
             _ = try agent.call(
                 "CreateContainer",
-                AgentHarness.container(
+                agent.container(
                     "c\(index)", encodedProcess(["true"]), encodedStreams(0, 0, 0)))
         }
         let status = refusal {
             _ = try agent.call(
                 "CreateContainer",
-                AgentHarness.container("more", encodedProcess(["true"]), encodedStreams(0, 0, 0)))
+                agent.container("more", encodedProcess(["true"]), encodedStreams(0, 0, 0)))
         }
         #expect(status?.code == .resourceExhausted)
     }
