@@ -1,3 +1,5 @@
+internal import CKVM
+
 /// What one CPUID leaf answers (struct kvm_cpuid_entry2, kvm api.rst 4.20).
 package struct CPUIDEntry: Sendable, Equatable {
     /// The leaf: EAX before the instruction.
@@ -25,6 +27,21 @@ package struct CPUIDEntry: Sendable, Equatable {
         self.ebx = ebx
         self.ecx = ecx
         self.edx = edx
+    }
+}
+
+extension CPUIDEntry {
+    /// What this host's own processor answers, not filtered by KVM.
+    package static func host(function: UInt32, index: UInt32 = 0) -> CPUIDEntry {
+        var words = InlineArray<4, UInt32>(repeating: 0)
+        var span = words.mutableSpan
+        // SAFETY: four words are written into storage of four.
+        unsafe span.withUnsafeMutableBufferPointer { (buffer) in
+            unsafe ckvm_host_cpuid(function, index, buffer.baseAddress)
+        }
+        return CPUIDEntry(
+            function: function, index: index, eax: words[0], ebx: words[1], ecx: words[2],
+            edx: words[3])
     }
 }
 

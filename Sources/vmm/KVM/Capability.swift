@@ -29,6 +29,7 @@ package struct Capability: RawRepresentable, Sendable, Hashable {
     package static let kvmclockControl = Capability(rawValue: 76)
     package static let readOnlyMemory = Capability(rawValue: 81)
     package static let immediateExit = Capability(rawValue: 136)
+    package static let performanceCounters = Capability(rawValue: 212)
     /// Answers the size of the extended state, or 0.
     package static let xsave2 = Capability(rawValue: 208)
 
@@ -58,6 +59,7 @@ package struct Capability: RawRepresentable, Sendable, Hashable {
         case .kvmclockControl: "KVM_CAP_KVMCLOCK_CTRL"
         case .readOnlyMemory: "KVM_CAP_READONLY_MEM"
         case .immediateExit: "KVM_CAP_IMMEDIATE_EXIT"
+        case .performanceCounters: "KVM_CAP_PMU_CAPABILITY"
         case .xsave2: "KVM_CAP_XSAVE2"
         default: "KVM capability \(rawValue)"
         }

@@ -30,6 +30,22 @@ package struct VirtualMachine: ~Copyable, Sendable {
         self.stateMSRs = stateMSRs
     }
 
+    /// Takes the performance counters away from all virtual CPUs; before those.
+    ///
+    /// A KVM that cannot (Linux before 5.18) leaves those of AMD there.
+    package borrowing func disablePerformanceCounters() throws(KVMError) {
+        var words = [UInt64](repeating: 0, count: 13)
+        words[0] = UInt64(Capability.performanceCounters.rawValue)
+        // KVM_PMU_CAP_DISABLE
+        words[1] = 1
+        do throws(KVMError) {
+            try Call.array(
+                "KVM_ENABLE_CAP(PMU)", descriptor.number, CKVM_ENABLE_CAP, &words)
+        } catch {
+            guard error.errno == .einval else { throw error }
+        }
+    }
+
     /// Where Intel hosts keep three pages of their own: below 4 GiB, outside memory and devices.
     package borrowing func setTSSAddress(_ address: UInt64) throws(KVMError) {
         try Call.number(

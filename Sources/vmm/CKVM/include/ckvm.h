@@ -4,6 +4,7 @@
 #ifndef APUS_CKVM_H
 #define APUS_CKVM_H
 
+#include <cpuid.h>
 #include <errno.h>
 #include <linux/kvm.h>
 #include <stddef.h>
@@ -21,6 +22,7 @@ static const unsigned long CKVM_GET_SUPPORTED_CPUID = KVM_GET_SUPPORTED_CPUID;
 static const unsigned long CKVM_GET_MSR_INDEX_LIST = KVM_GET_MSR_INDEX_LIST;
 
 // Requests of a virtual machine.
+static const unsigned long CKVM_ENABLE_CAP = KVM_ENABLE_CAP;
 static const unsigned long CKVM_SET_TSS_ADDR = KVM_SET_TSS_ADDR;
 static const unsigned long CKVM_SET_IDENTITY_MAP_ADDR = KVM_SET_IDENTITY_MAP_ADDR;
 static const unsigned long CKVM_CREATE_IRQCHIP = KVM_CREATE_IRQCHIP;
@@ -79,6 +81,8 @@ _Static_assert(sizeof(struct kvm_userspace_memory_region) == 32, "");
 _Static_assert(sizeof(struct kvm_ioeventfd) == 64 && offsetof(struct kvm_ioeventfd, flags) == 24, "");
 _Static_assert(sizeof(struct kvm_irqfd) == 32 && offsetof(struct kvm_irqfd, flags) == 8, "");
 _Static_assert(sizeof(struct kvm_irq_level) == 8, "");
+_Static_assert(sizeof(struct kvm_enable_cap) == 104, "");
+_Static_assert(offsetof(struct kvm_enable_cap, args) == 8, "");
 _Static_assert(sizeof(struct kvm_pit_config) == 64, "");
 _Static_assert(sizeof(struct kvm_irqchip) == 520 && offsetof(struct kvm_irqchip, chip) == 8, "");
 _Static_assert(sizeof(struct kvm_pit_state2) == 112, "");
@@ -232,6 +236,11 @@ static inline uint32_t ckvm_failed_instruction(uintptr_t page, uint8_t *out) {
 // Makes KVM_RUN come back at once with EINTR, after it completed what the last exit left open.
 static inline void ckvm_set_immediate_exit(uintptr_t page, uint8_t on) {
     __atomic_store_n(&((struct kvm_run *)page)->immediate_exit, on, __ATOMIC_SEQ_CST);
+}
+
+// The CPUID instruction on this host: EAX, EBX, ECX, EDX in *out.
+static inline void ckvm_host_cpuid(uint32_t function, uint32_t index, uint32_t out[4]) {
+    __cpuid_count(function, index, out[0], out[1], out[2], out[3]);
 }
 
 #endif
