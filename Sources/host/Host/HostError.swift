@@ -1,9 +1,9 @@
 package import Linux
 
 /// Why something that was asked of the host failed: one line for a person.
-package struct HostError: Error, Sendable, Equatable, CustomStringConvertible {
+package struct HostError: Error, Sendable, Equatable, Codable, CustomStringConvertible {
     /// What a caller may want to tell apart.
-    package enum Kind: Sendable, Equatable {
+    package enum Kind: String, Sendable, Equatable, Codable {
         /// There is no such image or container.
         case notFound
         /// The name is taken.
@@ -33,6 +33,15 @@ package struct HostError: Error, Sendable, Equatable, CustomStringConvertible {
         self.kind = kind
         self.message = message
         self.remedy = remedy
+    }
+
+    /// What a command that fails for it ends with, as people know it from docker.
+    package var exitStatus: Int32 {
+        switch kind {
+        case .notExecutable: 126
+        case .commandNotFound: 127
+        default: 125
+        }
     }
 
     /// The message with its remedy.

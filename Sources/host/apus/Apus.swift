@@ -6,7 +6,7 @@ struct Apus: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "apus",
         abstract: "Run containers, each in a virtual machine of its own.",
-        subcommands: [Image.self])
+        subcommands: [Run.self, Image.self])
 }
 
 /// Where everything is kept; accepted by every command.
@@ -28,5 +28,14 @@ struct StoreOptions: ParsableArguments {
         }
         let ownState = root == "/var/lib/apus" ? "/run/apus" : "\(root)/run"
         return try Store(root: root, state: state ?? ownState)
+    }
+
+    /// Opens the folders and puts the containers in order.
+    func containers() throws -> (ContainerStore, ShimProcess) {
+        let store = try open()
+        let shim = try ShimProcess(store)
+        let containers = ContainerStore(store)
+        try containers.recover(shim)
+        return (containers, shim)
     }
 }

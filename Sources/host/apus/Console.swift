@@ -14,11 +14,11 @@ enum Console {
     /// Writes to standard error.
     static func note(_ text: String) { put(text, errors) }
 
-    /// Says why the command fails, on one line, and ends it with the status for errors of our own.
-    static func fail(_ message: String) -> Never {
+    /// Says why the command fails, on one line, and ends it; 125 is for errors of our own.
+    static func fail(_ message: String, status: Int32 = 125) -> Never {
         let line = message.split(separator: "\n").joined(separator: " ")
         note("apus: \(line)\n")
-        Process.exit(125)
+        Process.exit(status)
     }
 
     private static func put(_ text: String, _ number: Int32) {

@@ -8,7 +8,7 @@ do {
     var command = try Apus.parseAsRoot()
     try command.run()
 } catch let error as HostError {
-    Console.fail("\(error)")
+    Console.fail("\(error)", status: error.exitStatus)
 } catch let code as ExitCode {
     Process.exit(code.rawValue)
 } catch {

@@ -14,6 +14,7 @@
 #include "linux_credentials.h"
 #include "linux_execve.h"
 #include "linux_file.h"
+#include "linux_fork.h"
 #include "linux_fsopen.h"
 #include "linux_guest.h"
 #include "linux_loop.h"

@@ -1,0 +1,51 @@
+internal import TTRPC
+
+/// What a shim's refusal means to the user.
+enum TaskFailure {
+    /// The error for a container or exec that did not start.
+    ///
+    /// runc and the agent say in words why a program could not be executed; the exit status that
+    /// shells have for it follows from them.
+    static func starting(_ status: Status, command: [String]) -> HostError {
+        let name = command.first ?? ""
+        let text = clean(status.message)
+        let mentionsProgram = text.contains("exec:") || text.contains("exec \"")
+        if text.contains("executable file not found")
+            || mentionsProgram && text.contains("no such file or directory")
+        {
+            return HostError(
+                .commandNotFound, "the image has no command \(name)",
+                remedy: "check its name, and PATH in the container")
+        }
+        if mentionsProgram, text.contains("permission denied") || text.contains("is a directory") {
+            return HostError(
+                .notExecutable, "\(name) cannot be executed: \(reason(text))",
+                remedy: "it must be a program that the container's user may execute")
+        }
+        if mentionsProgram, text.contains("exec format error") {
+            return HostError(
+                .notExecutable, "\(name) cannot be executed: it is no program for this machine")
+        }
+        return HostError(.system, text)
+    }
+
+    /// The error of any other call on a container that has a name.
+    static func calling(_ status: Status, _ container: String) -> HostError {
+        switch status.code {
+        case .notFound, .failedPrecondition, .unavailable:
+            HostError(
+                .state, "container \(container) is not running",
+                remedy: "see `apus ps -a`; it may have ended meanwhile")
+        default: HostError(.system, "container \(container): \(clean(status.message))")
+        }
+    }
+
+    private static func reason(_ text: String) -> String {
+        text.contains("permission denied") ? "permission denied" : "it is a directory"
+    }
+
+    /// Without what runtimes wrap around the reason.
+    private static func clean(_ text: String) -> String {
+        text.split(separator: "\n").joined(separator: " ")
+    }
+}
