@@ -1,1 +1,4 @@
-// Replaced by the first slice.
+internal import Linux
+internal import VMM
+
+Process.exit(VMMProgram.run(CommandLine.arguments))

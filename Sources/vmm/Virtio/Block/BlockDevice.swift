@@ -40,10 +40,11 @@ package struct BlockDevice: ~Copyable, VirtioDevice {
     /// - Parameters:
     ///   - serial: answer of get-id; what is past 20 bytes is cut.
     ///   - threads: 1 or more; as many requests wait for the file at once.
+    ///   - prologue: run first on each of them, to confine it.
     /// - Throws: what lseek(2), eventfd(2), pipe(2) and pthread_create(3) throw.
     package init(
         file: consuming Descriptor, readOnly: Bool, serial: String, memory: GuestMemory,
-        threads: Int = 2
+        threads: Int = 2, prologue: @escaping @Sendable () -> Void = {}
     ) throws(Errno) {
         let ends = try File.pipe()
         let writer = try ends.writer.duplicate()
@@ -51,7 +52,10 @@ package struct BlockDevice: ~Copyable, VirtioDevice {
         let backend = try BlockBackend(file: file, work: work, memory: memory)
         for number in 0..<max(threads, 1) {
             // A thread that is dropped is detached; it ends when the pipe's writer is closed.
-            _ = try Thread(name: "block-\(number)", stackSize: 256 << 10) { backend.serve() }
+            _ = try Thread(name: "block-\(number)", stackSize: 256 << 10) {
+                prologue()
+                backend.serve()
+            }
         }
         self.backend = backend
         submissions = writer

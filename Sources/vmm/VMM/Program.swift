@@ -1,0 +1,113 @@
+internal import KVM
+internal import Linux
+internal import VMControl
+
+/// The program `apus-vmm`.
+public enum VMMProgram {
+    private static let usage = """
+        apus-vmm --control-fd N     run the machine that is described over socket N
+        apus-vmm --help | --version
+
+        The VMM of Apus, one process for each microVM. The shim starts it; N is a connected
+        SOCK_SEQPACKET Unix socket on which the machine's description and its open files come
+        (docs/contracts.md).
+
+        """
+    static let version = "0.1.0"
+
+    private enum Status {
+        static let usage: Int32 = 2
+        static let failed: Int32 = 1
+    }
+
+    /// Runs it to its end; the result is the exit status.
+    public static func run(_ arguments: [String]) -> Int32 {
+        let started = Clock.boottime
+        switch arguments.dropFirst().first {
+        case "--help":
+            print(usage, to: 1)
+            return 0
+        case "--version":
+            print("apus-vmm \(version)\n", to: 1)
+            return 0
+        case "--control-fd" where arguments.count == 3:
+            guard let number = Int32(arguments[2]), number > 2 else { break }
+            return serve(number, started: started)
+        default: break
+        }
+        print(usage, to: 2)
+        return Status.usage
+    }
+
+    private static func print(_ text: String, to number: Int32) {
+        let stream = Descriptor(owning: number)
+        _ = try? stream.writeAll(text)
+        _ = stream.release()
+    }
+
+    private static func serve(_ number: Int32, started: Int64) -> Int32 {
+        do throws(Errno) {
+            try Process.dieWithParent()
+            Allocator.beLean()
+            try Jail.closeInherited(except: number)
+            try Process.clearEnvironment()
+            let control = try ControlChannel(owning: Descriptor(owning: number))
+            try control.wait()
+            var message = try control.receive()
+            if message.bytes.isEmpty { return 0 }
+            return run(control, &message, started: started)
+        } catch {
+            print("apus-vmm: descriptor \(number): \(error)\n", to: 2)
+            return Status.failed
+        }
+    }
+
+    private static func run(
+        _ control: borrowing ControlChannel, _ message: inout UnixSocket.Received, started: Int64
+    ) -> Int32 {
+        let configured = Clock.boottime
+        do throws(MachineError) {
+            let machine = try make(&message)
+            let loop = try EventLoop(machine, control)
+            try machine.confine()
+            try machine.resume()
+            control.send(
+                .started(
+                    processStart: started, configured: configured, running: Clock.boottime))
+            let reason = loop.run(control)
+            machine.serial.flush()
+            control.send(.exited(reason))
+            return 0
+        } catch {
+            print("apus-vmm: \(error)\n", to: 2)
+            control.send(.failed(error.description))
+            return Status.failed
+        }
+    }
+
+    /// Confines the process and makes the machine.
+    private static func make(
+        _ message: inout UnixSocket.Received
+    ) throws(MachineError) -> Machine {
+        let request: ControlRequest
+        do throws(ControlError) {
+            request = try ControlRequest(message.bytes)
+        } catch {
+            throw .control(error)
+        }
+        guard case .configure(let configuration) = request else {
+            throw .control(.malformed("the first message is no configuration"))
+        }
+        var files = FileSet(&message)
+        do throws(JailError) {
+            if let jail = configuration.jail {
+                try Jail.enter(jail, &files)
+            } else {
+                try Jail.renounce()
+            }
+        } catch {
+            throw .jail(error)
+        }
+        return try Machine(configuration, &files)
+    }
+}
