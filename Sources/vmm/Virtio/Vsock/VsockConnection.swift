@@ -295,6 +295,9 @@ extension VsockConnection {
     package mutating func timedOut() -> Effects {
         switch phase {
         case .greeting: return end(owing: [], flushing: false)
+        case .requested where owed.contains(.request):
+            // The guest never heard of it.
+            return end(owing: [], flushing: false)
         case .requested, .closing: return end(owing: .reset, flushing: false)
         case .open, .ending, .gone: return []
         }

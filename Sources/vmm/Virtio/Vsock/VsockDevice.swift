@@ -31,9 +31,12 @@ package struct VsockDevice: ~Copyable, VirtioDevice {
     private var packet = DescriptorChain(capacity: 256)
     private var announcement = Announcement.none
 
-    /// Serves the sockets of `host` to a guest with that address, 3 or more.
-    package init(guestCID: UInt64, host: consuming VsockHost) {
-        engine = VsockEngine(guestCID: guestCID, host: host)
+    /// Serves the sockets of `host` to a guest with that address, 3 or more; handshakes that take
+    /// longer than `timeout`, ns, are given up.
+    package init(
+        guestCID: UInt64, host: consuming VsockHost, timeout: Int64 = 2_000_000_000
+    ) {
+        engine = VsockEngine(guestCID: guestCID, host: host, timeout: timeout)
     }
 
     /// The event loop waits for it to be readable and then calls `ready`, with any token.
