@@ -6,7 +6,11 @@ struct Apus: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "apus",
         abstract: "Run containers, each in a virtual machine of its own.",
-        subcommands: [Run.self, Image.self])
+        subcommands: [
+            Run.self, List.self, Exec.self, Logs.self, Wait.self, Stop.self, Kill.self,
+            Remove.self, Inspect.self, Statistics.self, Image.self, Check.self, Version.self,
+            Failpoints.self,
+        ])
 }
 
 /// Where everything is kept; accepted by every command.

@@ -21,11 +21,16 @@ enum Console {
         Process.exit(status)
     }
 
-    private static func put(_ text: String, _ number: Int32) {
+    private static func put(_ text: String, _ number: Int32) { put(Array(text.utf8), number) }
+
+    /// Writes bytes to one of the process's own descriptors; false when nobody reads them.
+    @discardableResult
+    static func put(_ bytes: [UInt8], _ number: Int32) -> Bool {
         let descriptor = Descriptor(owning: number)
-        try? descriptor.writeAll(text)
+        let written: Void? = try? descriptor.writeAll(bytes)
         // It is the process's, not ours to close.
         _ = descriptor.release()
+        return written != nil
     }
 
     /// Columns of left-aligned text, with a heading.

@@ -7,6 +7,13 @@ package struct LogRecord: Sendable, Equatable {
     /// Whether it was written to standard error.
     package let isError: Bool
     package let bytes: [UInt8]
+
+    /// A piece.
+    package init(time: Int64, isError: Bool, bytes: [UInt8]) {
+        self.time = time
+        self.isError = isError
+        self.bytes = bytes
+    }
 }
 
 /// Reads a container's log from its oldest record on, also while it is written.

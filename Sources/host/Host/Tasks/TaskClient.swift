@@ -123,16 +123,19 @@ package struct TaskClient: Sendable {
 
     // MARK: - Its processes
 
+    /// Adds an exec; without streams its output goes nowhere.
     func exec(
-        _ exec: String, spec: [UInt8], terminal: Bool, interactive: Bool, _ streams: StreamPaths
+        _ exec: String, spec: [UInt8], terminal: Bool, interactive: Bool, _ streams: StreamPaths?
     ) throws(Status) {
         var request = Containerd_Task_V2_ExecProcessRequest()
         request.id = id
         request.execID = exec
         request.terminal = terminal
-        request.stdin = interactive ? streams.stdin : ""
-        request.stdout = streams.stdout
-        request.stderr = terminal ? "" : streams.stderr
+        if let streams {
+            request.stdin = interactive ? streams.stdin : ""
+            request.stdout = streams.stdout
+            request.stderr = terminal ? "" : streams.stderr
+        }
         request.spec.typeURL = "types.containerd.io/opencontainers/runtime-spec/1/Process"
         request.spec.value.append(contentsOf: spec)
         let _: Google_Protobuf_Empty = try call("Exec", request)

@@ -46,6 +46,11 @@ struct TaskEnd {
         files.streams.remove()
     }
 
+    /// The same when it was not done yet.
+    func finishIfNeeded() {
+        if File.exists(files.address) || File.exists(files.state) { finish() }
+    }
+
     /// Asks the shim to delete the container and to end; false when it did not all work.
     private func endByShim() -> Bool {
         let task = TaskClient(socket: socket, id: record.id)
