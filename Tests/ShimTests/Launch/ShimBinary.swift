@@ -38,6 +38,20 @@ enum ShimBinary {
         return "containerd-shim-apus-v2"
     }()
 
+    /// A path from the root.
+    static func absolute(_ path: String) throws -> String {
+        path.hasPrefix("/") ? path : "\(try File.readLink("/proc/self/cwd"))/\(path)"
+    }
+
+    /// Runs a program to its end; it must succeed.
+    static func execute(_ program: String, _ words: [String]) throws {
+        let spawn = Spawn(program, words, environment: ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"])
+        let pid = try spawn.start()
+        guard try Process.reap(pid, blocking: true)?.status == 0 else {
+            throw Status(.unknown, "\(program) failed")
+        }
+    }
+
     /// Whether the tests can run: they make sockets in /run.
     static var isRoot: Bool { Process.userID == 0 }
 

@@ -13,10 +13,10 @@ private let failpoints: [String] = {
 
 @Suite(
     "faults", .serialized,
-    .enabled(if: RuncContainer.canRun, "needs root, runc and busybox-static"))
+    .enabled(if: Isolation.runc.obstacle == nil, "\(Isolation.runc.obstacle ?? "")"))
 struct FaultTests {
     /// Takes a container as far as it goes.
-    private func live(_ container: RuncContainer) throws {
+    private func live(_ container: TestContainer) throws {
         try container.create()
         try container.start()
         let streams = try ClientStreams(container.bundle.scratch.path, "exec")
@@ -32,7 +32,7 @@ struct FaultTests {
         "a shim killed at any fail point leaves nothing once delete has run",
         .enabled(if: !failpoints.isEmpty, "the build has no fail points"), arguments: failpoints)
     func killed(_ name: String) throws {
-        let container = try RuncContainer(
+        let container = try TestContainer(
             ["sleep", "1000"], environment: ["APUS_FAILPOINT=\(name)=kill"])
         let server = try container.bundle.serverPID()
         #expect(throws: Status.self) { try live(container) }
@@ -47,7 +47,7 @@ struct FaultTests {
         .enabled(if: !failpoints.isEmpty, "the build has no fail points"),
         arguments: failpoints.filter { $0.hasPrefix("create.") })
     func failed(_ name: String) throws {
-        let container = try RuncContainer(
+        let container = try TestContainer(
             ["sleep", "1000"], environment: ["APUS_FAILPOINT=\(name)=error"])
         do {
             try live(container)
@@ -61,7 +61,7 @@ struct FaultTests {
 
     @Test("a missing runc, and what the options say of it, are named")
     func missingRunc() throws {
-        let container = try RuncContainer(["true"])
+        let container = try TestContainer(["true"])
         var request = try container.creation()
         var options = Runtimeoptions_V1_Options()
         let text = "isolation = \"runc\"\n[runc]\nbinary = \"/no/such/runc\"\n"
@@ -79,7 +79,7 @@ struct FaultTests {
 
     @Test("isolation kvm without its files names the file and the remedy")
     func missingVMM() throws {
-        let container = try RuncContainer(["true"])
+        let container = try TestContainer(["true"])
         var request = try container.creation()
         request.rootfs[0].type = "erofs"
         var options = Runtimeoptions_V1_Options()
@@ -98,7 +98,7 @@ struct FaultTests {
 
     @Test("erofs layers and a tmpfs become the root; nothing of them is left")
     func layers() throws {
-        let container = try RuncContainer(["sh", "-c", "echo x > /new; cat /new"])
+        let container = try TestContainer(["sh", "-c", "echo x > /new; cat /new"])
         let image = "\(container.bundle.scratch.path)/layer.erofs"
         let made = try makeImage(image, of: "\(container.bundle.scratch.path)/root")
         try #require(made == 0)

@@ -46,9 +46,10 @@ final class ContainerProcess {
     private var failure: Status?
     /// Called once when setting up, then once when starting has ended: nil for success.
     var answered: (Status?) -> Void = { _ in }
-    /// Called once, when it has exited and its output was passed on.
+    /// Called once, when it has exited and its output was passed on, or its reader takes none.
     var done: [(ExitReport) -> Void] = []
     private(set) var isDone = false
+    private var reportTimer: EventLoop.Token?
     /// Asked when it exits.
     var wasOOMKilled: () -> Bool = { false }
 
@@ -230,15 +231,26 @@ final class ContainerProcess {
         controller = nil
         streams = Streams()
         for output in outputs { output.processExited() }
+        if !outputs.isEmpty {
+            reportTimer = loop.after(Limits.reportTime) { self.tell() }
+        }
         finishIfDone()
     }
 
     private func finishIfDone() {
-        guard state == .exited, !isDone, outputs.allSatisfy({ $0.isFinished }) else { return }
+        guard state == .exited, outputs.allSatisfy({ $0.isFinished }) else { return }
+        outputs = []
+        tell()
+    }
+
+    /// Reports the end; output that is left is still passed on.
+    private func tell() {
+        if let reportTimer { loop.cancel(reportTimer) }
+        reportTimer = nil
+        guard !isDone else { return }
         isDone = true
         let all = done
         done = []
-        outputs = []
         for body in all { body(report) }
     }
 
@@ -257,6 +269,8 @@ final class ContainerProcess {
         inputPump = nil
         for output in outputs { output.abandon() }
         outputs = []
+        if let reportTimer { loop.cancel(reportTimer) }
+        reportTimer = nil
         // These lead back to the container.
         answered = { _ in }
         wasOOMKilled = { false }

@@ -39,6 +39,9 @@ enum Limits {
     static let streamBuffer = 65536
     /// How long a descendant that keeps a pipe open delays the answer of WaitProcess, nanoseconds.
     static let drainTime: Int64 = 2_000_000_000
+    /// How long a stream whose reader takes nothing delays that answer, nanoseconds; what is left
+    /// goes on to it afterwards.
+    static let reportTime: Int64 = 10_000_000_000
     /// Events that are kept for NextEvent.
     static let events = 1024
     /// Entries of memory.stat, and lines of io.stat, in one answer.

@@ -9,12 +9,19 @@ internal import TTRPC
 struct RuncStreams: Sendable {
     /// For the process's descriptors 0, 1, 2; dropped once it runs.
     var given: [SharedDescriptor?] = [nil, nil, nil]
-    /// Our ends of the outputs.
+    /// Our ends of the outputs until the process has ended.
     var holders: [SharedDescriptor] = []
+    /// Until the process is forgotten.
+    var keepers: [SharedDescriptor] = []
     var stdin: Copier?
     /// Copies a terminal's output.
     var output: Copier?
     var terminal: SharedDescriptor?
+    /// How long a client that does not read may delay the exit of a process, ns.
+    private static let exitDelay: Int64 = 10_000_000_000
+
+    /// None.
+    private init() {}
 
     /// Opens what the paths name, and begins to copy the input.
     init(_ paths: StdioPaths) throws(Status) {
@@ -25,6 +32,7 @@ struct RuncStreams: Sendable {
             }
             given[index] = try target.openWriter()
             holders.append(target.holder)
+            if let keeper = target.keeper { keepers.append(keeper) }
         }
         guard let source = try paths.openInput() else { return }
         let pipe = try serving("pipe") { () throws(Errno) in SharedPipe(try File.pipe()) }
@@ -41,6 +49,7 @@ struct RuncStreams: Sendable {
             output = try serving("stdout") { () throws(Errno) in
                 try Copier("console", from: shared, to: target.holder)
             }
+            if let keeper = target.keeper { keepers.append(keeper) }
         }
         if let source = try paths.openInput() {
             stdin = try serving("stdin") { () throws(Errno) in
@@ -49,14 +58,24 @@ struct RuncStreams: Sendable {
         }
     }
 
-    /// After the process has ended: waits for its output, at most 2 s, and closes our ends.
-    mutating func finish() {
+    /// After the process has ended: closes our ends of its output, and of a terminal waits until
+    /// its output is copied as long as an exit may be late; a slow client's goes on.
+    mutating func drain() {
         stdin?.end()
         output?.endWhenDrained()
-        if let output, !output.wait(until: Clock.monotonic + 2_000_000_000) { output.end() }
         holders = []
         given = [nil, nil, nil]
         terminal = nil
+        _ = output?.wait(until: Clock.monotonic + RuncStreams.exitDelay)
+    }
+
+    /// Before the process is forgotten: waits as long as the client takes something of a terminal's
+    /// output, then ends all.
+    mutating func finish() {
+        stdin?.end()
+        output?.endWhenDrained()
+        output?.finish()
+        self = RuncStreams()
     }
 }
 
@@ -110,7 +129,18 @@ final class RuncProcess: Sendable {
 
     func closeStdin() { state.withLock { $0.streams?.stdin }?.endWhenDrained() }
 
-    /// Waits for the output, bounded, and closes our ends; again: nothing.
+    /// After its end: closes our ends; waits for a terminal's output, bounded.
+    func drain() {
+        guard var streams = state.withLock({ $0.streams }) else { return }
+        state.withLock { state in
+            state.streams?.holders = []
+            state.streams?.given = [nil, nil, nil]
+            state.streams?.terminal = nil
+        }
+        streams.drain()
+    }
+
+    /// Waits for the output, bounded, and closes everything; again: nothing.
     func finish() {
         var streams = state.withLock { state in
             let streams = state.streams

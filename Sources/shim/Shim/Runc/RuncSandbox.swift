@@ -126,7 +126,7 @@ final class RuncSandbox: Sandbox {
             let time = Clock.realtime
             let report: @Sendable () -> Void = { [self] in
                 let ranOut = containers.withLock { $0[name.container]?.outOfMemory }?.hasRisen
-                process.finish()
+                process.drain()
                 onExit(
                     name,
                     ProcessExit(

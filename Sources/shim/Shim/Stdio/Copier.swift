@@ -21,7 +21,13 @@ final class Copier: Sendable {
     private let state = Mutex(State())
     private let wake: EventFD
     private let ended: EventFD
+    /// When bytes moved last, or the copying began: CLOCK_MONOTONIC.
+    private let moved = Atomic<Int64>(Clock.monotonic)
     private static let chunk = 64 << 10
+    /// How long a sink may take nothing before it counts as one that never will, ns.
+    private static let patience: Int64 = 10_000_000_000
+    /// How long one that takes a little now and then may go on, ns.
+    private static let longest: Int64 = 120_000_000_000
 
     /// Begins.
     ///
@@ -56,6 +62,19 @@ final class Copier: Sendable {
             if state.request != .now { state.request = request }
         }
         wake.signal()
+    }
+
+    /// Waits for the end as long as bytes move; what then has not been passed on is given up.
+    func finish() {
+        let limit = Clock.monotonic + Copier.longest
+        while true {
+            let deadline = min(limit, moved.load(ordering: .relaxed) + Copier.patience)
+            if wait(until: deadline) { return }
+            // It may have moved meanwhile.
+            if min(limit, moved.load(ordering: .relaxed) + Copier.patience) <= Clock.monotonic {
+                return end()
+            }
+        }
     }
 
     /// Waits for the end until a moment of CLOCK_MONOTONIC; false when it has not come.
@@ -103,6 +122,7 @@ final class Copier: Sendable {
             do throws(Errno) {
                 if sent < pending.count {
                     sent += try sink.write(pending, sent..<pending.count)
+                    moved.store(Clock.monotonic, ordering: .relaxed)
                     if sent == pending.count { (pending, sent) = ([], 0) }
                     continue
                 }
@@ -111,6 +131,7 @@ final class Copier: Sendable {
                         let count = try Splice.move(
                             from: source, to: sink, count: 16 * Copier.chunk)
                         if count == 0 { return }
+                        moved.store(Clock.monotonic, ordering: .relaxed)
                         continue
                     } catch .einval { canSplice = false }
                 }

@@ -60,6 +60,8 @@ struct StdioPaths: Sendable, Equatable {
 struct OutputTarget: Sendable {
     /// Reads and writes, non-blocking; for a file, its only descriptor.
     let holder: SharedDescriptor
+    /// Reads only: what was written stays for a client that comes later, and no end is hidden.
+    let keeper: SharedDescriptor?
     let isFIFO: Bool
     private let path: String
 
@@ -75,10 +77,12 @@ struct OutputTarget: Sendable {
         self.isFIFO = isFIFO
         if isFIFO {
             holder = SharedDescriptor(try File.open(path, [.readWrite, .nonblocking]))
+            keeper = SharedDescriptor(try File.open(path, [.readOnly, .nonblocking]))
         } else {
             let flags: OpenFlags = [.writeOnly, .append, .noControllingTerminal]
             holder = SharedDescriptor(
                 try File.open(path, makesFile ? flags.union(.create) : flags, mode: 0o644))
+            keeper = nil
         }
     }
 

@@ -8,9 +8,12 @@ struct GuestStreams: Sendable {
     var tokens = Apus_Agent_V1_Streams()
     private var stdin: Copier?
     private var outputs: [Copier] = []
+    private var keepers: [SharedDescriptor] = []
 
     /// The agent's port for streams.
     private static let port: UInt32 = 1025
+    /// How long a client that does not read may delay the exit of a process, ns.
+    private static let exitDelay: Int64 = 10_000_000_000
     /// How long the guest may take for one connection, ms.
     private static let limit: Int32 = 10_000
 
@@ -19,12 +22,12 @@ struct GuestStreams: Sendable {
         if let target = try paths.openOutput(paths.stdout, "stdout") {
             let (stream, token) = try GuestStreams.dial(vsock)
             tokens.stdout = token
-            outputs.append(try GuestStreams.copy("stdout", from: stream, target))
+            try copy("stdout", from: stream, target)
         }
         if let target = try paths.openOutput(paths.stderr, "stderr") {
             let (stream, token) = try GuestStreams.dial(vsock)
             tokens.stderr = token
-            outputs.append(try GuestStreams.copy("stderr", from: stream, target))
+            try copy("stderr", from: stream, target)
         }
         if let source = try paths.openInput() {
             let (stream, token) = try GuestStreams.dial(vsock)
@@ -38,12 +41,14 @@ struct GuestStreams: Sendable {
         }
     }
 
-    private static func copy(
+    private mutating func copy(
         _ name: String, from stream: SharedDescriptor, _ target: OutputTarget
-    ) throws(Status) -> Copier {
-        try serving(name) { () throws(Errno) in
+    ) throws(Status) {
+        let copier = try serving(name) { () throws(Errno) in
             try Copier(name, from: stream, to: target.holder)
         }
+        outputs.append(copier)
+        if let keeper = target.keeper { keepers.append(keeper) }
     }
 
     /// Connects to the agent and leaves a token there (docs/contracts.md).
@@ -71,14 +76,24 @@ struct GuestStreams: Sendable {
 
     func closeStdin() { stdin?.endWhenDrained() }
 
-    /// After the process has ended: the agent has closed the outputs; waits until they are copied,
-    /// at most 2 s, unless the machine is gone.
-    func finish(waiting: Bool) {
+    /// After the process has ended: the agent closes the outputs, and the copying ends by itself.
+    ///
+    /// Waits for that as long as an exit may be late; a slow client's goes on in the background.
+    func drain() {
         stdin?.end()
-        let deadline = Clock.monotonic + 2_000_000_000
-        for output in outputs {
-            if !waiting { output.endWhenDrained() }
-            if !output.wait(until: deadline) { output.end() }
-        }
+        let deadline = Clock.monotonic + GuestStreams.exitDelay
+        for output in outputs { _ = output.wait(until: deadline) }
+    }
+
+    /// Before the process is forgotten: waits as long as the client takes something, then ends all.
+    func finish() {
+        stdin?.end()
+        for output in outputs { output.finish() }
+    }
+
+    /// Ends all at once.
+    func end() {
+        stdin?.end()
+        for output in outputs { output.end() }
     }
 }

@@ -81,7 +81,7 @@ final class VMSandbox: Sandbox {
             }
             guest.agent.end(error)
             guest.machine.stop(patience: 0)
-            for stream in streams.values { stream.finish(waiting: false) }
+            for stream in streams.values { stream.end() }
             throw error
         }
     }
@@ -99,13 +99,18 @@ final class VMSandbox: Sandbox {
     private func watch(_ name: ProcessName, _ guest: Guest) {
         let payload: [UInt8]? = try? GuestSpecification.process(name).serializedBytes()
         guest.agent.call("WaitProcess", payload ?? []) { [weak self] result in
-            // Not on the thread that reads the agent's answers.
             guard let self else { return }
-            Worker.run("exit", refused: { _ in }) { self.ended(name, result) }
+            let time = Clock.realtime
+            // Not on the thread that reads the agent's answers, unless there is no other: then
+            // nothing is waited for.
+            let refused = { (_: Errno) in self.ended(name, result, time, waits: false) }
+            Worker.run("exit", refused: refused) { self.ended(name, result, time, waits: true) }
         }
     }
 
-    private func ended(_ name: ProcessName, _ result: Result<[UInt8], Status>) {
+    private func ended(
+        _ name: ProcessName, _ result: Result<[UInt8], Status>, _ time: Int64, waits: Bool
+    ) {
         let streams = state.withLock { $0.streams[name] }
         guard case .success(let bytes) = result,
             let answer = try? Apus_Agent_V1_WaitProcessResponse(serializedBytes: bytes)
@@ -120,15 +125,16 @@ final class VMSandbox: Sandbox {
                         "console": guest.console.lastLines,
                     ])
             }
-            guest.machine.stop(patience: 500)
-            streams?.finish(waiting: false)
-            return onExit(name, ProcessExit(status: 137, time: Clock.realtime))
+            if waits { guest.machine.stop(patience: 500) }
+            // What the VMM had passed on ends with it.
+            if waits { streams?.drain() }
+            return onExit(name, ProcessExit(status: 137, time: time))
         }
-        streams?.finish(waiting: true)
+        if waits { streams?.drain() }
         onExit(
             name,
             ProcessExit(
-                status: min(answer.exitStatus, 255), time: Clock.realtime,
+                status: min(answer.exitStatus, 255), time: time,
                 ranOutOfMemory: answer.oomKilled))
     }
 
@@ -174,7 +180,7 @@ final class VMSandbox: Sandbox {
             let _: Apus_Agent_V1_StartProcessResponse = try guest.agent.call(
                 "StartProcess", GuestSpecification.process(name))
         } catch {
-            streams.finish(waiting: false)
+            streams.end()
             _ = state.withLock { $0.streams.removeValue(forKey: name) }
             let forget: Apus_Agent_V1_WaitProcessResponse? = try? guest.agent.call(
                 "DeleteProcess", GuestSpecification.process(name), limit: 2_000_000_000)
@@ -254,13 +260,14 @@ final class VMSandbox: Sandbox {
         let (guest, streams) = state.withLock { state in
             (state.guest, state.streams.removeValue(forKey: process))
         }
+        // While the guest lives: what it still holds of the output comes through it.
+        streams?.finish()
         if let guest, guest.machine.ending == nil {
             if process.exec.isEmpty { guest.beginEnding() }
             let answer: Apus_Agent_V1_WaitProcessResponse? = try? guest.agent.call(
                 "DeleteProcess", GuestSpecification.process(process), limit: 5_000_000_000)
             _ = answer
         }
-        streams?.finish(waiting: false)
         if process.exec.isEmpty { powerOff() }
     }
 
@@ -268,6 +275,7 @@ final class VMSandbox: Sandbox {
     private func powerOff() {
         let guest = state.withLock { state in
             let guest = state.guest
+            for streams in state.streams.values { streams.end() }
             state.guest = nil
             state.streams = [:]
             return guest

@@ -1,16 +1,20 @@
 import ContainerdAPI
 import Linux
+import OCI
 import SwiftProtobuf
 import TTRPC
 import Testing
 
+/// The same for each isolation.
 @Suite(
-    "tasks under runc", .serialized,
-    .enabled(if: RuncContainer.canRun, "needs root, runc and busybox-static"))
-struct RuncTaskTests {
-    @Test("a container runs, its output arrives whole, its exit status is told, nothing is left")
-    func run() throws {
-        let container = try RuncContainer(["sh", "-c", "echo hello; exit 7"])
+    "tasks", .serialized,
+    .enabled(if: !Isolation.available.isEmpty, "\(Isolation.runc.obstacle ?? "")"))
+struct TaskTests {
+    @Test(
+        "a container runs, its output arrives whole, its exit status is told, nothing is left",
+        arguments: Isolation.available)
+    func run(_ isolation: Isolation) throws {
+        let container = try TestContainer(["sh", "-c", "echo hello; exit 7"], isolation)
         #expect(try container.create() > 1)
         #expect(try container.state().status == .created)
         #expect(try container.state().exitedAt.seconds == -62_135_596_800)
@@ -30,9 +34,9 @@ struct RuncTaskTests {
         try container.bundle.shutdown()
     }
 
-    @Test("input reaches the process, and its end too")
-    func input() throws {
-        let container = try RuncContainer(["cat"])
+    @Test("input reaches the process, and its end too", arguments: Isolation.available)
+    func input(_ isolation: Isolation) throws {
+        let container = try TestContainer(["cat"], isolation)
         try container.create()
         try container.start()
         _ = try container.streams.send("abc\n")
@@ -42,9 +46,11 @@ struct RuncTaskTests {
         try container.bundle.shutdown()
     }
 
-    @Test("CloseIO ends the input after what was written, though the client keeps it open")
-    func closeIO() throws {
-        let container = try RuncContainer(["cat"])
+    @Test(
+        "CloseIO ends the input after what was written, though the client keeps it open",
+        arguments: Isolation.available)
+    func closeIO(_ isolation: Isolation) throws {
+        let container = try TestContainer(["cat"], isolation)
         try container.create()
         try container.start()
         let writer = try container.streams.send("kept open\n")
@@ -59,10 +65,12 @@ struct RuncTaskTests {
         try container.bundle.shutdown()
     }
 
-    @Test("a terminal echoes, has the size it was given, and ends with the process")
-    func terminal() throws {
-        let container = try RuncContainer(
-            ["sh", "-c", "read line; stty size; echo got $line"], terminal: true)
+    @Test(
+        "a terminal echoes, has the size it was given, and ends with the process",
+        arguments: Isolation.available)
+    func terminal(_ isolation: Isolation) throws {
+        let container = try TestContainer(
+            ["sh", "-c", "read line; stty size; echo got $line"], isolation, terminal: true)
         try container.create(terminal: true)
         try container.start()
         var request = Containerd_Task_V2_ResizePtyRequest()
@@ -78,9 +86,11 @@ struct RuncTaskTests {
         try container.bundle.shutdown()
     }
 
-    @Test("execs run beside init, end with their own status, and their ids are free after delete")
-    func exec() throws {
-        let container = try RuncContainer(["sleep", "1000"])
+    @Test(
+        "execs run beside init, end with their own status, and their ids are free after delete",
+        arguments: Isolation.available)
+    func exec(_ isolation: Isolation) throws {
+        let container = try TestContainer(["sleep", "1000"], isolation)
         try container.create()
         try container.start()
         for round in 0..<2 {
@@ -102,9 +112,9 @@ struct RuncTaskTests {
         try container.bundle.shutdown()
     }
 
-    @Test("pause, resume, statistics, pids, update")
-    func control() throws {
-        let container = try RuncContainer(["sleep", "1000"])
+    @Test("pause, resume, statistics, pids, update", arguments: Isolation.available)
+    func control(_ isolation: Isolation) throws {
+        let container = try TestContainer(["sleep", "1000"], isolation)
         let pid = try container.create()
         try container.start()
         var about = Containerd_Task_V2_PauseRequest()
@@ -126,23 +136,72 @@ struct RuncTaskTests {
         try container.bundle.shutdown()
     }
 
-    @Test("a command that is not there is an error that names it, and nothing is left")
-    func missingCommand() throws {
-        let container = try RuncContainer(["no-such-command"])
-        do {
-            try container.create()
-            Issue.record("created")
-        } catch let status as Status {
-            #expect(status.code == .notFound)
-            #expect(status.message.contains("no-such-command"))
+    @Test(
+        "what cannot be run is an error that names it, and nothing is left",
+        arguments: Isolation.available)
+    func refusals(_ isolation: Isolation) throws {
+        for (args, user, code, named) in [
+            (["no-such-command"], "", .notFound, "no-such-command"),
+            (["/bin/noexec"], "", .permissionDenied, "noexec"),
+            (["true"], "nobody-knows", nil, "nobody-knows"),
+        ] as [([String], String, StatusCode?, String)] {
+            let container = try TestContainer(args, isolation) { spec in
+                spec.process?.user.username = user
+            }
+            do {
+                try container.create()
+                try container.start()
+                Issue.record("started")
+            } catch let status as Status {
+                if let code { #expect(status.code == code) }
+                #expect(status.message.contains(named), "\(status.message)")
+            }
+            _ = try? container.delete()
+            #expect(container.leftovers == [])
+            try container.bundle.shutdown()
         }
-        #expect(container.leftovers == [])
-        try container.bundle.shutdown()
     }
 
-    @Test("after kill -9 of the shim, delete leaves nothing")
-    func killedShim() throws {
-        let container = try RuncContainer(["sleep", "1000"])
+    @Test(
+        "a named user and a working directory that the image lacks",
+        arguments: Isolation.available)
+    func identity(_ isolation: Isolation) throws {
+        let container = try TestContainer(["sh", "-c", "id -u; id -g; pwd"], isolation) { spec in
+            spec.process?.user.username = "tester"
+            spec.process?.cwd = "/made/here"
+        }
+        try container.create()
+        try container.start()
+        #expect(try container.wait() == 0)
+        #expect(try container.streams.readAll() == "1234\n1235\n/made/here\n")
+        let exec = try TestContainer(["sleep", "1000"], isolation)
+        try exec.create()
+        try exec.start()
+        let streams = try ClientStreams(exec.bundle.scratch.path, "e")
+        for (args, code) in [
+            (["no-such-command"], StatusCode.notFound), (["/bin/noexec"], .permissionDenied),
+        ] {
+            try exec.exec("e", args, streams)
+            do {
+                try exec.start(exec: "e")
+                Issue.record("started")
+            } catch let status as Status {
+                #expect(status.code == code, "\(status.message)")
+            }
+            _ = try exec.wait(exec: "e")
+            try exec.delete(exec: "e")
+        }
+        for one in [container, exec] {
+            _ = try? one.kill(9)
+            _ = try one.wait()
+            try one.delete()
+            try one.bundle.shutdown()
+        }
+    }
+
+    @Test("after kill -9 of the shim, delete leaves nothing", arguments: Isolation.available)
+    func killedShim(_ isolation: Isolation) throws {
+        let container = try TestContainer(["sleep", "1000"], isolation)
         let pid = Int32(try container.create())
         try container.start()
         let server = try container.bundle.serverPID()

@@ -37,33 +37,89 @@ final class ClientStreams: Sendable {
 
     /// All output, to the end that comes when the shim closes its ends; what came, after ten
     /// seconds.
-    func readAll() throws -> String {
+    func readAll() throws -> String { String(decoding: try readBytes(), as: UTF8.self) }
+
+    /// The same as bytes, within some seconds.
+    func readBytes(seconds: Int64 = 10) throws -> [UInt8] {
         var bytes: [UInt8] = []
-        let deadline = Clock.monotonic + 10_000_000_000
+        let deadline = Clock.monotonic + seconds * 1_000_000_000
         while Clock.monotonic < deadline {
             guard try stdout.wait(.readable, timeout: 500) else { continue }
             guard let part = try? stdout.read(upTo: 65536) else { continue }
-            if part.isEmpty { return String(decoding: bytes, as: UTF8.self) }
+            if part.isEmpty { return bytes }
             bytes += part
         }
         Issue.record("the output has no end")
-        return String(decoding: bytes, as: UTF8.self)
+        return bytes
     }
 }
 
-/// A container of busybox under runc, driven as containerd drives it.
-final class RuncContainer: Sendable {
-    let bundle: Bundle
-    let streams: ClientStreams
-    private static let limit: Int64 = 20_000_000_000
+/// What keeps a test's container from its host.
+enum Isolation: String, CaseIterable, CustomTestStringConvertible {
+    case runc
+    case kvm
 
-    static var canRun: Bool {
-        ShimBinary.isRoot && File.exists("/bin/busybox")
-            && (File.exists("/usr/sbin/runc") || File.exists("/usr/bin/runc"))
+    var testDescription: String { rawValue }
+
+    /// Where the guest's files and the VMM are.
+    static let files = Process.environment("APUS_TEST_BIN") ?? ".build-out"
+
+    /// Why it can't run here; nil if it can.
+    var obstacle: String? {
+        if !ShimBinary.isRoot { return "needs root" }
+        var needed = ["/bin/busybox"]
+        switch self {
+        case .runc: needed.append("/usr/sbin/runc")
+        case .kvm:
+            needed += ["/dev/kvm", "/usr/bin/mkfs.erofs"]
+            needed += ["apus-vmm", "vmlinux", "initramfs.img"].map { "\(Isolation.files)/\($0)" }
+        }
+        for file in needed where !File.exists(file) { return "needs \(file)" }
+        if self == .kvm && !Isolation.canBoot {
+            return "needs a /dev/kvm that can boot Linux: hack/testbed"
+        }
+        return nil
     }
 
+    /// Whether a guest can run: in the testbed, or by the VMM's own probe.
+    private static let canBoot: Bool = {
+        if Process.environment("APUS_TESTBED") != nil { return true }
+        let probe = Spawn("\(files)/apus-vmm", ["--probe"], environment: [])
+        guard let pid = try? probe.start() else { return false }
+        return (try? Process.reap(pid, blocking: true))?.status == 0
+    }()
+
+    /// Those that can run here.
+    static let available = allCases.filter { $0.obstacle == nil }
+
+    /// The runtime's options in TOML, with settings of the VM as TOML values in place of the usual.
+    func options(_ changes: [String: String] = [:]) throws -> String {
+        guard self == .kvm else { return "isolation = \"runc\"\n" }
+        let files = try ShimBinary.absolute(Isolation.files)
+        var settings = [
+            "vmm": "\"\(files)/apus-vmm\"", "kernel": "\"\(files)/vmlinux\"",
+            "agent": "\"\(files)/initramfs.img\"",
+        ]
+        settings.merge(changes) { $1 }
+        return "isolation = \"kvm\"\n[vm]\n"
+            + settings.map { "\($0) = \($1)\n" }.sorted().joined()
+    }
+}
+
+/// A container of busybox, driven as containerd drives it.
+final class TestContainer: Sendable {
+    let bundle: Bundle
+    let streams: ClientStreams
+    let isolation: Isolation
+    /// Emulated guests on busy machines are slow.
+    private static let limit: Int64 = 180_000_000_000
+
     /// Writes the bundle with a root of busybox, and starts the shim.
-    init(_ args: [String], terminal: Bool = false, environment: [String] = []) throws {
+    init(
+        _ args: [String], _ isolation: Isolation = .runc, terminal: Bool = false,
+        environment: [String] = [], change: (inout RuntimeSpec) -> Void = { _ in }
+    ) throws {
+        self.isolation = isolation
         bundle = try Bundle("r\(Clock.monotonic)")
         streams = try ClientStreams(bundle.scratch.path, "init")
         let root = "\(bundle.scratch.path)/root"
@@ -73,18 +129,29 @@ final class RuncContainer: Sendable {
         try File.makeDirectories("\(bundle.path)/rootfs")
         try File.write(
             try File.read("/bin/busybox", limit: 16 << 20), to: "\(root)/bin/busybox", mode: 0o755)
-        for name in ["sh", "cat", "echo", "sleep", "true", "stty", "id", "head"] {
+        for name in [
+            "sh", "cat", "echo", "sleep", "true", "stty", "id", "head", "tail", "sha256sum", "yes",
+        ] {
             try File.symlink("busybox", at: "\(root)/bin/\(name)")
         }
+        try File.write(Array("x".utf8), to: "\(root)/bin/noexec", mode: 0o644)
         try File.write(Array("tester:x:1234:1235::/:/bin/sh\n".utf8), to: "\(root)/etc/passwd")
+        try File.write(TestContainer.noise, to: "\(root)/noise", mode: 0o644)
         var process = ContainerProcess(args: args)
         process.env = ["PATH=/bin"]
         process.terminal = terminal
-        let spec = RuntimeSpec.standard(process: process)
+        var spec = RuntimeSpec.standard(process: process)
+        change(&spec)
         try File.write(spec.encoded(), to: "\(bundle.path)/config.json")
+        if isolation == .kvm {
+            try ShimBinary.execute("/usr/bin/mkfs.erofs", ["\(bundle.scratch.path)/image", root])
+        }
         let run = try bundle.start(environment: environment)
         guard run.status == 0 else { throw Status(.unknown, run.errors) }
     }
+
+    /// 4 MiB in which a loss or an exchange shows; the container's file `/noise`.
+    static let noise: [UInt8] = (try? File.open("/dev/urandom").read(upTo: 4 << 20)) ?? []
 
     deinit {
         _ = try? bundle.delete()
@@ -95,11 +162,13 @@ final class RuncContainer: Sendable {
         return try A(
             serializedBytes: try client.call(
                 "containerd.task.v2.Task", method, try request.serializedBytes(),
-                timeout: RuncContainer.limit))
+                timeout: TestContainer.limit))
     }
 
-    /// Create's request: isolation runc, and the root as a bind mount.
-    func creation(terminal: Bool = false) throws -> Containerd_Task_V2_CreateTaskRequest {
+    /// Create's request: the root as a bind mount, for a microVM as an erofs image.
+    func creation(terminal: Bool = false, vm changes: [String: String] = [:]) throws
+        -> Containerd_Task_V2_CreateTaskRequest
+    {
         var request = Containerd_Task_V2_CreateTaskRequest()
         request.id = bundle.id
         request.bundle = bundle.path
@@ -107,12 +176,18 @@ final class RuncContainer: Sendable {
         request.stdout = streams.stdoutPath
         request.terminal = terminal
         var root = Containerd_Types_Mount()
-        root.type = "bind"
-        root.source = "\(bundle.scratch.path)/root"
-        root.options = ["rbind", "rw"]
+        if isolation == .runc {
+            root.type = "bind"
+            root.source = "\(bundle.scratch.path)/root"
+            root.options = ["rbind", "rw"]
+        } else {
+            root.type = "erofs"
+            root.source = "\(bundle.scratch.path)/image"
+            root.options = ["ro"]
+        }
         request.rootfs = [root]
         var options = Runtimeoptions_V1_Options()
-        options.configBody.append(contentsOf: Array("isolation = \"runc\"\n".utf8))
+        options.configBody.append(contentsOf: Array(try isolation.options(changes).utf8))
         request.options.typeURL = "runtimeoptions.v1.Options"
         request.options.value = try options.serializedData()
         return request
@@ -191,6 +266,21 @@ final class RuncContainer: Sendable {
             }
         }
         if File.exists("\(bundle.path)/apus-ledger") { found.append("ledger") }
+        if File.exists("\(bundle.socketPath).v") { found.append("socket of the VM") }
+        for pid in vmms { found.append("VMM \(pid)") }
         return found
+    }
+
+    /// VMMs that were started for this container: their console is in its bundle.
+    var vmms: [Int32] {
+        ((try? File.list("/proc")) ?? []).compactMap { Int32($0) }.filter { pid in
+            guard (try? File.readLink("/proc/\(pid)/exe"))?.hasSuffix("/apus-vmm") == true else {
+                return false
+            }
+            return ((try? File.list("/proc/\(pid)/fd")) ?? []).contains { number in
+                let target = try? File.readLink("/proc/\(pid)/fd/\(number)")
+                return target?.hasPrefix(bundle.path) == true
+            }
+        }
     }
 }

@@ -1,0 +1,104 @@
+import ContainerdAPI
+import Linux
+import TTRPC
+import Testing
+
+/// What can go wrong with a microVM.
+@Suite(
+    "faults of a guest", .serialized,
+    .enabled(if: Isolation.kvm.obstacle == nil, "\(Isolation.kvm.obstacle ?? "")"))
+struct GuestFaultTests {
+    /// Creates with options that cannot work; the refusal.
+    private func refusal(_ container: TestContainer, _ changes: [String: String]) throws -> String {
+        var text = ""
+        do {
+            let _: Containerd_Task_V2_CreateTaskResponse = try container.call(
+                "Create", container.creation(vm: changes))
+            Issue.record("created")
+        } catch let status as Status { text = status.message }
+        #expect(container.leftovers == [])
+        try container.bundle.shutdown()
+        return text
+    }
+
+    @Test("the VMM is killed: the container has ended with 137, and nothing is left")
+    func killedVMM() throws {
+        let container = try TestContainer(["sleep", "1000"], .kvm)
+        let pid = Int32(try container.create())
+        try container.start()
+        #expect(container.vmms == [pid])
+        try Process.kill(pid, Signal.kill)
+        #expect(try container.wait() == 137)
+        #expect(try container.state().status == .stopped)
+        #expect(throws: Status.self) { try container.start(exec: "none") }
+        try container.delete()
+        #expect(container.leftovers == [])
+        try container.bundle.shutdown()
+    }
+
+    @Test("a guest whose kernel panics: the error has the console's last lines")
+    func panic() throws {
+        let container = try TestContainer(["true"], .kvm)
+        // An archive without an init.
+        let archive = "\(container.bundle.scratch.path)/empty.img"
+        try File.write(GuestArchive(init: nil).bytes, to: archive)
+        let text = try refusal(container, ["agent": "\"\(archive)\""])
+        #expect(text.contains("panic"), "\(text)")
+    }
+
+    @Test("an agent that never calls: a time-out, with the console's last lines")
+    func silent() throws {
+        let container = try TestContainer(["true"], .kvm)
+        let archive = "\(container.bundle.scratch.path)/silent.img"
+        let busybox = try File.read("/bin/busybox", limit: 16 << 20)
+        try File.write(GuestArchive(init: busybox).bytes, to: archive)
+        let text = try refusal(container, ["agent": "\"\(archive)\""])
+        #expect(text.contains("did not call within"), "\(text)")
+    }
+
+    @Test("too little memory is an error that says so, or enough")
+    func littleMemory() throws {
+        let container = try TestContainer(["true"], .kvm)
+        do {
+            let _: Containerd_Task_V2_CreateTaskResponse = try container.call(
+                "Create", container.creation(vm: ["memory_mib": "32"]))
+            try container.start()
+            #expect(try container.wait() == 0)
+            try container.delete()
+        } catch let status as Status {
+            #expect(status.message.contains("memory"), "\(status.message)")
+        }
+        #expect(container.leftovers == [])
+        try container.bundle.shutdown()
+    }
+
+    @Test("files that are no kernel or not there are named")
+    func badFiles() throws {
+        let container = try TestContainer(["true"], .kvm)
+        let text = try refusal(container, ["kernel": "\"/bin/busybox\""])
+        #expect(text.contains("kernel") || text.contains("busybox"), "\(text)")
+    }
+}
+
+/// An initramfs (kernel document driver-api/early-userspace/buffer-format) with at most one file.
+struct GuestArchive {
+    private(set) var bytes: [UInt8] = []
+
+    init(init program: [UInt8]?) {
+        add("dev", mode: 0o40755, [])
+        if let program { add("init", mode: 0o100755, program) }
+        add("TRAILER!!!", mode: 0, [])
+    }
+
+    private mutating func add(_ name: String, mode: Int, _ content: [UInt8]) {
+        func hex(_ value: Int) -> String {
+            let digits = String(value, radix: 16, uppercase: true)
+            return String(repeating: "0", count: 8 - digits.count) + digits
+        }
+        let fields = [1, mode, 0, 0, 1, 0, content.count, 0, 0, 0, 0, name.utf8.count + 1, 0]
+        bytes += Array(("070701" + fields.map(hex).joined() + name).utf8) + [0]
+        while bytes.count % 4 != 0 { bytes.append(0) }
+        bytes += content
+        while bytes.count % 4 != 0 { bytes.append(0) }
+    }
+}
