@@ -25,6 +25,7 @@ package struct Store: Sendable {
             }
         }
         try sweep()
+        try Failpoint.open.reach()
     }
 
     // MARK: - Locks

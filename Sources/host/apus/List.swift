@@ -43,7 +43,7 @@ struct List: ParsableCommand {
     static func status(_ record: ContainerRecord) -> String {
         switch record.state {
         case .created: "Starting"
-        case .running: "Up since \(Console.ago((record.started ?? 0) / 1_000_000_000))"
+        case .running: "Up \(Console.ago((record.started ?? 0) / 1_000_000_000).dropLast(" ago".count))"
         case .exited:
             "Exited (\(record.exitStatus ?? 255)) "
                 + Console.ago((record.finished ?? 0) / 1_000_000_000)

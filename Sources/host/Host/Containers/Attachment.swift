@@ -17,6 +17,16 @@ final class Attachment: Sendable {
         case detached
     }
 
+    /// What a readable end descriptor turned out to mean.
+    enum Ending {
+        /// Nothing yet.
+        case notYet
+        /// Another descriptor tells from now on.
+        case told(by: Int32)
+        /// The process has ended.
+        case status(Int32)
+    }
+
     private struct State {
         var open = 0
         var isBroken = false
@@ -88,9 +98,9 @@ final class Attachment: Sendable {
         static let end: UInt64 = 2
     }
 
-    /// Passes everything on until the process ends: `ended` gives its status once descriptor `end`
-    /// has become readable.
-    func run(end: Int32, ended: () -> Int32?) throws(HostError) -> Outcome {
+    /// Passes everything on until the process ends, which `ended` is asked for whenever descriptor
+    /// `end` is readable.
+    func run(end: Int32, ended: () -> Ending) throws(HostError) -> Outcome {
         let raw = terminal && interactive && Terminal.isTerminal(0)
         let mode = raw ? try? Terminal.Mode.makeRaw(0) : nil
         defer { try? mode?.restore() }
@@ -99,7 +109,7 @@ final class Attachment: Sendable {
         }
     }
 
-    private func loop(end: Int32, isRaw: Bool, ended: () -> Int32?) throws(Errno) -> Outcome {
+    private func loop(end: Int32, isRaw: Bool, ended: () -> Ending) throws(Errno) -> Outcome {
         let signals = try SignalFD(Attachment.signals)
         let epoll = try Epoll()
         try epoll.add(signals.descriptor.number, .readable, token: Token.signal)
@@ -108,6 +118,7 @@ final class Attachment: Sendable {
         try startThreads(isRaw: isRaw)
         if terminal { resize() }
         var forwarded = 0
+        var end = end
         var status: Int32?
         var progress: (copied: Int64, time: Int64) = (-1, 0)
         while true {
@@ -115,9 +126,17 @@ final class Attachment: Sendable {
             try epoll.wait(timeout: status == nil ? -1 : 200) { tokens.append($0.token) }
             news.take()
             while let number = signals.next() { handle(number, &forwarded) }
-            if tokens.contains(Token.end), let code = ended() {
-                status = code
-                try epoll.remove(end)
+            if tokens.contains(Token.end) {
+                switch ended() {
+                case .notYet: break
+                case .told(let other):
+                    try epoll.remove(end)
+                    try epoll.add(other, .readable, token: Token.end)
+                    end = other
+                case .status(let code):
+                    status = code
+                    try epoll.remove(end)
+                }
             }
             let now = state.withLock { $0 }
             if now.detaches { return .detached }

@@ -82,11 +82,11 @@ extension ContainerStore {
         var failure: String?
         let outcome = try attachment.run(end: wait.event.descriptor.number) {
             switch wait.result {
-            case nil: return nil
-            case .success(let exit)?: return exit.status
+            case nil: return .notYet
+            case .success(let exit)?: return .status(exit.status)
             case .failure(let error)?:
                 failure = "the container ended (\(error.message))"
-                return 137
+                return .status(137)
             }
         }
         try? task.delete(exec: id)

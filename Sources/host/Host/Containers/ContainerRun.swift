@@ -37,20 +37,15 @@ extension ContainerStore {
             channel.detach()
             return .detached
         }
-        var end: RunOutcome?
-        let outcome = try attachment.run(end: channel.number) {
-            let reached = ending(channel, new.record.id, shim)
-            end = .ended(status: reached.status, failure: reached.failure)
-            return reached.status
-        }
+        var ending = RunEnding(self, new.record, shim)
+        let outcome = try attachment.run(end: channel.number) { ending.next(channel) }
         switch outcome {
         case .detached:
             channel.detach()
             return .detached
         case .ended(let status):
             channel.finish()
-            if case .ended(_, let failure?) = end { return .ended(status: status, failure: failure) }
-            return .ended(status: status, failure: nil)
+            return .ended(status: status, failure: ending.failure)
         }
     }
 
@@ -75,7 +70,7 @@ extension ContainerStore {
         case .failed(let error):
             _ = try? Process.reap(channel.pid, blocking: true)
             throw error
-        case .ended, nil:
+        case .exited, .gone, nil:
             _ = try? Process.reap(channel.pid, blocking: true)
             try recover(shim)
             throw HostError(
@@ -83,23 +78,54 @@ extension ContainerStore {
                 remedy: "see the kernel's log, and try again")
         }
     }
+}
 
-    /// How a container ended, also when the process that watched over it was killed.
-    private func ending(
-        _ channel: borrowing WatchChannel, _ id: String, _ shim: ShimProcess
-    ) -> (status: Int32, failure: String?) {
-        if case .ended(let status, let failure) = channel.receive() { return (status, failure) }
-        _ = try? Process.reap(channel.pid, blocking: true)
-        let task = TaskClient(socket: shim.socket(of: id), id: id)
-        let result: Result<TaskClient.Exit, Status>
-        do throws(Status) {
-            result = .success(try task.wait())
-        } catch {
-            result = .failure(error)
+/// How a container that a command stays with comes to its end, also when the process that watches
+/// over it is killed before.
+private struct RunEnding {
+    private let containers: ContainerStore
+    private let record: ContainerRecord
+    private let shim: ShimProcess
+    private var exit: (status: Int32, failure: String?)?
+    /// Waits for the container in the place of the process that was killed.
+    private var wait: TaskWait?
+
+    init(_ containers: ContainerStore, _ record: ContainerRecord, _ shim: ShimProcess) {
+        self.containers = containers
+        self.record = record
+        self.shim = shim
+    }
+
+    var failure: String? { exit?.failure }
+
+    /// Takes what has been told.
+    mutating func next(_ channel: borrowing WatchChannel) -> Attachment.Ending {
+        if let wait { return takeOver(wait) }
+        switch channel.receive() {
+        case .exited(let status, let failure):
+            exit = (status, failure)
+            return .notYet
+        case .gone: return .status(exit?.status ?? 255)
+        case nil: break
+        default: return .notYet
         }
-        guard let record = read(id) else { return (255, "its files are gone") }
+        // The process is gone and has not said that all is done.
+        _ = try? Process.reap(channel.pid, blocking: true)
+        if let exit {
+            try? containers.recover(shim)
+            return .status(exit.status)
+        }
+        let task = TaskClient(socket: shim.socket(of: record.id), id: record.id)
+        guard let wait = try? TaskWait(task) else { return .status(255) }
+        self.wait = wait
+        return .told(by: wait.event.descriptor.number)
+    }
+
+    private mutating func takeOver(_ wait: TaskWait) -> Attachment.Ending {
+        guard let result = wait.result else { return .notYet }
         let ended = TaskEnd.recorded(record, result)
-        try? recover(shim)
-        return (ended.exitStatus ?? 255, ended.failure)
+        exit = (ended.exitStatus ?? 255, ended.failure)
+        try? containers.recover(shim)
+        return .status(ended.exitStatus ?? 255)
     }
 }

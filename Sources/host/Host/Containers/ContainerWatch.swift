@@ -8,8 +8,10 @@ enum WatchMessage: Codable, Sendable, Equatable {
     case started(pid: Int32)
     /// It never did, and nothing of it is left.
     case failed(HostError)
-    /// It has ended, and its shim is gone.
-    case ended(status: Int32, failure: String?)
+    /// It has ended.
+    case exited(status: Int32, failure: String?)
+    /// Nothing of it is left that runs.
+    case gone
 
     static let limit = 64 << 10
 }
@@ -268,11 +270,11 @@ final class ContainerWatch {
         try? Failpoint.watchEnded.reach()
         input = nil
         record = TaskEnd.recorded(record, result)
-        let end = TaskEnd(containers, record, shim)
-        if !record.removes { try? containers.write(record) }
-        end.finish()
+        tell(.exited(status: record.exitStatus ?? 255, failure: record.failure))
+        try? containers.write(record)
+        TaskEnd(containers, record, shim).finish()
         if record.removes { try? containers.erase(record.id) }
-        tell(.ended(status: record.exitStatus ?? 255, failure: record.failure))
+        tell(.gone)
     }
 
     /// Waits until the command in the foreground has read everything, or is gone.

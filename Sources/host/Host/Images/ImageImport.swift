@@ -74,6 +74,7 @@ private struct ImportJob {
             found[0].names = [name]
         }
         try makeLayers(found.flatMap(\.layers))
+        try Failpoint.importMade.reach()
         return try store(found)
     }
 
@@ -135,6 +136,7 @@ private struct ImportJob {
             try system(folder) { () throws(Errno) in
                 try File.sync(try File.open(folder, [.readOnly, .directory]))
             }
+            try Failpoint.importMoved.reach()
             var result: [ImageStore.Imported] = []
             for image in found {
                 var record = try record(image)

@@ -8,6 +8,11 @@ enum TaskFailure {
     /// shells have for it follows from them.
     static func starting(_ status: Status, command: [String]) -> HostError {
         let name = command.first ?? ""
+        if status.code == .unavailable {
+            return HostError(
+                .system, "the container's shim ended while it started the container",
+                remedy: "see whether the kernel's log (dmesg) tells why, and try again")
+        }
         let text = clean(status.message)
         let mentionsProgram = text.contains("exec:") || text.contains("exec \"")
         if text.contains("executable file not found")
