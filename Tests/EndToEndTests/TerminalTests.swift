@@ -96,10 +96,11 @@ extension EndToEnd {
         @Test("Ctrl-C reaches the container's foreground process, as SIGINT")
         func interrupt() throws {
             let session = try open(["sh"], options: ["--rm"])
-            try session.type("echo ready; sleep 1000; echo after $?\n")
+            try session.type("echo ready; sleep 1000\n")
             session.expect("ready\r\n")
             pause(500)
             try session.type("\u{3}")
+            try session.type("echo after $?\n")
             session.expect("after 130")
             try session.type("exit\n")
             _ = try session.finish()
