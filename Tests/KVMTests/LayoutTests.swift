@@ -59,6 +59,8 @@ import Testing
         #expect(Array(words[2..<9]) == [1, 0, 0, 2, 3, 4, 5])
         #expect(Array(words[12..<16]) == [0xd, 1, 1, 6])
         #expect(CPUIDTable.decode(words) == entries)
+        // A KVM that leaves the count of the room.
+        #expect(CPUIDTable.decode([9] + words.dropFirst() + CPUIDTable.room(7)[2...]) == entries)
         // A count beyond the array is cut.
         #expect(CPUIDTable.decode([7] + words.dropFirst()) == entries)
     }

@@ -28,9 +28,10 @@ final class TinyGuest: Sendable {
     let machine: VirtualMachine
     let cpu: VirtualCPU
 
-    /// - Parameters:
-    ///   - code: 16-bit, to lie at `start`.
-    ///   - interruptController: with PIC, IOAPIC and local APIC; then HLT does not exit.
+    /// Makes it with 16-bit code.
+    ///
+    /// With PIC, IOAPIC and local APIC if it is to have an interrupt controller; then HLT does not
+    /// exit.
     init(_ code: [UInt8], interruptController: Bool = false) throws {
         let system = try Host.open()
         machine = try system.makeVirtualMachine()

@@ -73,7 +73,11 @@ enum CPUIDTable {
     }
 
     static func decode(_ words: [UInt32]) -> [CPUIDEntry] {
-        let count = min(Int(words[0]), (words.count - header) / stride)
+        var count = min(Int(words[0]), (words.count - header) / stride)
+        // Before Linux 6.2 or so, KVM_GET_CPUID2 leaves the count that it was called with. An entry
+        // of zeroes alone would be leaf 0, and that is not empty.
+        while count > 0, words[(header + stride * (count - 1))...].prefix(7).allSatisfy({ $0 == 0 })
+        { count -= 1 }
         return (0..<count).map { number in
             let at = header + stride * number
             return CPUIDEntry(

@@ -86,7 +86,8 @@ extension VirtualCPU {
         try setRegisters(state.registers)
         try setSpecialRegisters(state.specialRegisters)
         try set(state.xsave, "KVM_SET_XSAVE", CKVM_SET_XSAVE)
-        try set(state.xcrs, "KVM_SET_XCRS", CKVM_SET_XCRS)
+        // Their count is 0 on a host without XSAVE, which refuses the call.
+        if state.xcrs[0] != 0 { try set(state.xcrs, "KVM_SET_XCRS", CKVM_SET_XCRS) }
         try set(state.debugRegisters, "KVM_SET_DEBUGREGS", CKVM_SET_DEBUGREGS)
         if let apic = state.localAPIC { try setLocalAPIC(apic) }
         try setMSRs(state.msrs.filter { $0.index != MSR.tscDeadline })
