@@ -39,6 +39,73 @@ extension GuestMemory {
         }
     }
 
+    /// Writes a prefix of the caller's and then guest ranges to a file, in one call, and returns how
+    /// many bytes it took.
+    package func write(
+        _ prefix: RawSpan, _ segments: Span<GuestRange>, to file: Int32
+    ) throws(GuestMemoryError) -> Int {
+        let count = segments.count
+        guard count < GuestMemory.segmentLimit else { throw .tooManySegments(count) }
+        // SAFETY: `count + 1` entries are filled before the call: the prefix, which lives for it
+        // and is only read, and ranges that `pointer` checked.
+        return unsafe try prefix.withUnsafeBytes { (bytes) throws(GuestMemoryError) in
+            unsafe try withUnsafeTemporaryAllocation(of: iovec.self, capacity: count + 1) {
+                (vector) throws(GuestMemoryError) in
+                unsafe linux_iovec_set(
+                    &vector[0], UnsafeMutableRawPointer(mutating: bytes.baseAddress), bytes.count)
+                for index in 0..<count {
+                    let range = segments[index]
+                    let pointer = unsafe try pointer(range)
+                    unsafe linux_iovec_set(&vector[index + 1], pointer, Int(range.length))
+                }
+                let start = unsafe UnsafePointer(vector.baseAddress)
+                return try GuestMemory.retrying {
+                    unsafe linux_writev_guest(file, start, Int32(count + 1), -1, 0)
+                }
+            }
+        }
+    }
+
+    /// Reads one message of a tap into guest ranges, and returns how long it was: more than the
+    /// ranges hold when it did not fit.
+    package func readMessage(
+        _ file: Int32, into segments: Span<GuestRange>
+    ) throws(GuestMemoryError) -> Int {
+        let count = segments.count
+        guard count < GuestMemory.segmentLimit else { throw .tooManySegments(count) }
+        var beyond: UInt8 = 0
+        // SAFETY: `count + 1` entries are filled before the call: ranges that `pointer` checked,
+        // and a local byte for what is too long.
+        return unsafe try withUnsafeTemporaryAllocation(of: iovec.self, capacity: count + 1) {
+            (vector) throws(GuestMemoryError) in
+            for index in 0..<count {
+                let range = segments[index]
+                let pointer = unsafe try pointer(range)
+                unsafe linux_iovec_set(&vector[index], pointer, Int(range.length))
+            }
+            return unsafe try withUnsafeMutablePointer(to: &beyond) {
+                (byte) throws(GuestMemoryError) in
+                unsafe linux_iovec_set(&vector[count], byte, 1)
+                let start = unsafe UnsafePointer(vector.baseAddress)
+                return try GuestMemory.retrying {
+                    unsafe linux_readv_guest(file, start, Int32(count + 1), -1, 0)
+                }
+            }
+        }
+    }
+
+    /// Makes a call again for as long as signals interrupt it.
+    @inline(__always)
+    private static func retrying(_ call: () -> Int64) throws(GuestMemoryError) -> Int {
+        while true {
+            let result = call()
+            if result >= 0 { return Int(result) }
+            if result != -Int64(EINTR) {
+                throw .io(Errno(rawValue: Int32(truncatingIfNeeded: -result)))
+            }
+        }
+    }
+
     /// Sends guest ranges to a socket, and returns how many bytes it took.
     ///
     /// Never waits (EAGAIN instead) and never raises SIGPIPE (EPIPE instead).
@@ -123,13 +190,9 @@ extension GuestMemory {
                 unsafe linux_iovec_set(
                     &vector[index - part.lowerBound], pointer, Int(range.length))
             }
-            while true {
-                let result = unsafe call(
-                    UnsafePointer(vector.baseAddress), Int32(part.count), offset)
-                if result >= 0 { return Int(result) }
-                if result != -Int64(EINTR) {
-                    throw .io(Errno(rawValue: Int32(truncatingIfNeeded: -result)))
-                }
+            let start = unsafe UnsafePointer(vector.baseAddress)
+            return try GuestMemory.retrying {
+                unsafe call(start, Int32(part.count), offset)
             }
         }
     }

@@ -2,7 +2,9 @@ internal import GuestMemory
 internal import Linux
 internal import Synchronization
 
-/// A request that is with the I/O threads. Its room is used again and again.
+/// A request that is with the I/O threads.
+///
+/// Its room grows with the requests that it holds, and is used again and again.
 struct BlockJob: Sendable {
     var request = BlockRequest.flush
     /// Guest buffers of the data.
@@ -13,8 +15,6 @@ struct BlockJob: Sendable {
     var result = BlockStatus.ok
     /// Bytes that were written into guest memory, without the status.
     var written: UInt32 = 0
-
-    init(room: Int) { segments.reserveCapacity(room) }
 }
 
 /// The file or block device of a disk, and the threads that wait for it.
@@ -50,7 +50,7 @@ final class BlockBackend: Sendable {
         capacity = size - size % BlockRequest.sectorSize
         completions = try EventFD()
         var made = Jobs(
-            slots: (0..<BlockBackend.slots).map { _ in BlockJob(room: 256) },
+            slots: (0..<BlockBackend.slots).map { _ in BlockJob() },
             free: (0..<BlockBackend.slots).map { UInt8($0) })
         made.done.reserveCapacity(BlockBackend.slots)
         jobs = Mutex(made)
@@ -103,7 +103,7 @@ final class BlockBackend: Sendable {
 
     /// An I/O thread's life.
     func serve() {
-        var job = BlockJob(room: 0)
+        var job = BlockJob()
         while true {
             guard let slot = try? work.readByte() else { return }
             jobs.withLock { (jobs) in swap(&jobs.slots[Int(slot)], &job) }

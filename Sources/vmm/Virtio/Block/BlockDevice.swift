@@ -32,6 +32,14 @@ package struct BlockDevice: ~Copyable, VirtioDevice {
     private let readOnly: Bool
     private let serial: [UInt8]
     private var chain = DescriptorChain(capacity: Int(queueSize))
+    /// What the driver asked for since the device was made.
+    package struct Counters: Sendable, Equatable {
+        package var reads: UInt64 = 0
+        package var readBytes: UInt64 = 0
+        package var writes: UInt64 = 0
+        package var writtenBytes: UInt64 = 0
+    }
+    package private(set) var counters = Counters()
     /// Requests with the threads.
     package private(set) var inFlight = 0
 
@@ -143,14 +151,18 @@ package struct BlockDevice: ~Copyable, VirtioDevice {
             guard chain.readableCount == 0 else {
                 return try finish(head, status, .ioError, 0, &rings)
             }
+            counters.reads += 1
+            counters.readBytes += UInt64(count)
             if backend.readAtOnce(chain.segments.span, offset: offset, count: count) {
                 return try finish(head, status, .ok, count, &rings)
             }
             try submit(request, head, status, &rings)
-        case .write:
+        case .write(_, let count):
             guard chain.readableCount == chain.segments.count else {
                 return try finish(head, status, .ioError, 0, &rings)
             }
+            counters.writes += 1
+            counters.writtenBytes += UInt64(count)
             try submit(request, head, status, &rings)
         case .flush, .discard, .writeZeroes:
             try submit(request, head, status, &rings)

@@ -189,10 +189,24 @@ package struct Virtqueue: Sendable {
 
     /// Gives a request back, with the number of bytes that were written into it.
     package mutating func complete(head: UInt16, written: UInt32) throws(QueueError) {
+        try stage(head: head, written: written)
+        try publish()
+    }
+
+    /// Writes the used entry of a request; the driver sees it with the next `publish`.
+    package mutating func stage(head: UInt16, written: UInt32) throws(QueueError) {
         do throws(GuestMemoryError) {
             let slot = state.used + 4 + 8 * UInt64(state.nextUsed & mask)
             try memory.write(UInt64(written) << 32 | UInt64(head), at: slot)
             state.nextUsed &+= 1
+        } catch {
+            throw .memory(error)
+        }
+    }
+
+    /// Lets the driver see everything that was staged, at once.
+    package mutating func publish() throws(QueueError) {
+        do throws(GuestMemoryError) {
             try memory.storeRelease(state.nextUsed, at: state.used + 2)
         } catch {
             throw .memory(error)

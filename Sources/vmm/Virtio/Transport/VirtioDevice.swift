@@ -69,6 +69,32 @@ package struct Rings: Sendable {
         }
     }
 
+    /// Writes a used entry that the driver sees with the next `publish`.
+    package mutating func stage(
+        _ index: Int, head: UInt16, written: UInt32
+    ) throws(DeviceError) {
+        do throws(QueueError) {
+            try queues[index]?.stage(head: head, written: written)
+        } catch {
+            throw .queue(index: index, error)
+        }
+    }
+
+    /// Lets the driver see everything that was staged, at once.
+    package mutating func publish(_ index: Int) throws(DeviceError) {
+        do throws(QueueError) {
+            try queues[index]?.publish()
+        } catch {
+            throw .queue(index: index, error)
+        }
+    }
+
+    /// Puts the last request taken from a queue back.
+    package mutating func unpop(_ index: Int) { queues[index]?.unpop() }
+
+    /// Descriptors of a queue; 0 when the driver left it unused.
+    package func size(_ index: Int) -> Int { queues[index]?.size ?? 0 }
+
     /// Asks whether the driver wants to be interrupted for what was given back; once after a batch.
     package mutating func finishBatch(_ index: Int) throws(DeviceError) {
         do throws(QueueError) {
@@ -94,6 +120,12 @@ package struct Rings: Sendable {
         } catch {
             throw .queue(index: index, error)
         }
+    }
+
+    /// Has the driver notify when it adds to what it has offered so far; true when it has added
+    /// something meanwhile.
+    package mutating func waitForMore(_ index: Int) throws(DeviceError) -> Bool {
+        try notifyOfAdditions(index) != availableIndex(index)
     }
 
     /// The driver's running index: where it will put its next request.
