@@ -22,4 +22,10 @@ package enum ProgramText {
             try Errno.check(linux_release_pages(start, end - start))
         }
     }
+
+    /// The same for the program's own code alone, without reading anything: for a process that can
+    /// open no file any more.
+    package static func releaseOwn() throws(Errno) {
+        try Errno.check(linux_release_own_text())
+    }
 }

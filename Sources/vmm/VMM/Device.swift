@@ -7,6 +7,7 @@ enum Device: Sendable {
     case entropy(MMIOTransport<EntropyDevice>)
     case balloon(MMIOTransport<BalloonDevice>)
     case vsock(MMIOTransport<VsockDevice>)
+    case network(MMIOTransport<NetDevice>)
 
     /// What a save takes of a device.
     enum Saved: Sendable {
@@ -14,15 +15,7 @@ enum Device: Sendable {
         case entropy(MMIOTransport<EntropyDevice>.Saved)
         case balloon(MMIOTransport<BalloonDevice>.Saved)
         case vsock(MMIOTransport<VsockDevice>.Saved)
-    }
-
-    var queueCount: Int {
-        switch self {
-        case .block(let transport): transport.queueSizes.count
-        case .entropy(let transport): transport.queueSizes.count
-        case .balloon(let transport): transport.queueSizes.count
-        case .vsock(let transport): transport.queueSizes.count
-        }
+        case network(MMIOTransport<NetDevice>.Saved)
     }
 
     func read(offset: UInt64, size: Int) -> UInt32 {
@@ -31,6 +24,7 @@ enum Device: Sendable {
         case .entropy(let transport): transport.read(offset: offset, size: size)
         case .balloon(let transport): transport.read(offset: offset, size: size)
         case .vsock(let transport): transport.read(offset: offset, size: size)
+        case .network(let transport): transport.read(offset: offset, size: size)
         }
     }
 
@@ -40,6 +34,7 @@ enum Device: Sendable {
         case .entropy(let transport): transport.write(offset: offset, value: value, size: size)
         case .balloon(let transport): transport.write(offset: offset, value: value, size: size)
         case .vsock(let transport): transport.write(offset: offset, value: value, size: size)
+        case .network(let transport): transport.write(offset: offset, value: value, size: size)
         }
     }
 
@@ -50,6 +45,7 @@ enum Device: Sendable {
         case .entropy(let transport): transport.notified(queue)
         case .balloon(let transport): transport.notified(queue)
         case .vsock(let transport): transport.notified(queue)
+        case .network(let transport): transport.notified(queue)
         }
     }
 
@@ -60,6 +56,7 @@ enum Device: Sendable {
         case .entropy(let transport): transport.ready(0)
         case .balloon(let transport): transport.ready(0)
         case .vsock(let transport): transport.ready(0)
+        case .network(let transport): transport.ready(0)
         }
     }
 
@@ -67,14 +64,20 @@ enum Device: Sendable {
     var inFlight: Int {
         switch self {
         case .block(let transport): transport.withDevice { (device, _) in device.inFlight }
-        case .entropy, .balloon, .vsock: 0
+        case .entropy, .balloon, .vsock, .network: 0
         }
     }
 
     /// Adds what the device counted.
     func add(to statistics: inout MachineStatistics) {
         switch self {
-        case .block, .entropy: break
+        case .entropy, .network: break
+        case .block(let transport):
+            let counters = transport.withDevice { (device, _) in device.counters }
+            statistics.blockReads += counters.reads
+            statistics.blockReadBytes += counters.readBytes
+            statistics.blockWrites += counters.writes
+            statistics.blockWrittenBytes += counters.writtenBytes
         case .balloon(let transport):
             let (pages, bytes) = transport.withDevice { (device, _) in
                 (device.actual, device.discarded)
@@ -97,6 +100,7 @@ enum Device: Sendable {
         case .entropy(let transport): .entropy(transport.save())
         case .balloon(let transport): .balloon(transport.save())
         case .vsock(let transport): .vsock(transport.save())
+        case .network(let transport): .network(transport.save())
         }
     }
 
@@ -107,6 +111,7 @@ enum Device: Sendable {
         case (.entropy(let transport), .entropy(let state)): transport.restore(state)
         case (.balloon(let transport), .balloon(let state)): transport.restore(state)
         case (.vsock(let transport), .vsock(let state)): transport.restore(state)
+        case (.network(let transport), .network(let state)): transport.restore(state)
         default: return false
         }
         return true

@@ -23,7 +23,7 @@ final class Machine {
         try Machine.check(configuration)
         mailbox = try describing("mailbox") { () throws(Errno) in try Mailbox() }
         let filters = try Filters()
-        let system = try Machine.system(try taking(configuration.kvm, &files))
+        let system = try Machine.system(try files.taking(configuration.kvm))
         try Machine.check(system, configuration.vcpus)
         machine = try Machine.makeMachine(system)
         memory = try Machine.makeMemory(configuration.memoryMiB, machine)
@@ -107,18 +107,6 @@ private struct Filters {
             throw .filter(error)
         }
     }
-}
-
-private func describing<R: ~Copyable>(
-    _ what: String, _ body: () throws(Errno) -> R
-) throws(MachineError) -> R {
-    do throws(Errno) { return try body() } catch { throw .descriptor(what, error) }
-}
-
-private func taking(
-    _ index: FileIndex, _ files: inout FileSet
-) throws(MachineError) -> Descriptor {
-    do throws(ControlError) { return try files.take(index) } catch { throw .control(error) }
 }
 
 extension Machine {
@@ -217,9 +205,9 @@ extension Machine {
             memory: memory, vcpus: configuration.vcpus,
             devices: DeviceFactory.count(configuration),
             bootProtocol: configuration.bootProtocol, commandLine: configuration.commandLine)
-        let kernel = try taking(configuration.kernel, &files)
+        let kernel = try files.taking(configuration.kernel)
         let initramfs: Descriptor? =
-            if let index = configuration.initramfs { try taking(index, &files) } else { nil }
+            if let index = configuration.initramfs { try files.taking(index) } else { nil }
         do throws(BootError) {
             return try loader.load(kernel: kernel, initramfs: initramfs)
         } catch {
@@ -241,7 +229,7 @@ extension Machine {
         guard let index = configuration.serialLog else {
             return Serial(log: nil, interrupt: interrupt)
         }
-        let file = try taking(index, &files)
+        let file = try files.taking(index)
         let log: ConsoleLog
         do throws(Errno) {
             log = try ConsoleLog(file, limit: configuration.serialLogLimit)
@@ -257,15 +245,7 @@ extension Machine {
         _ filters: Filters
     ) throws(MachineError) -> [DeviceSlot] {
         var factory = DeviceFactory(memory, mailbox)
-        for disk in configuration.disks {
-            let file = try taking(disk.file, &files)
-            try factory.addDisk(disk, file, to: machine, filter: filters.block)
-        }
-        if let vsock = configuration.vsock {
-            try factory.addVsock(vsock, &files, to: machine)
-        }
-        if configuration.entropy { try factory.addEntropy(to: machine) }
-        if let balloon = configuration.balloon { try factory.addBalloon(balloon, to: machine) }
+        try factory.add(configuration, &files, to: machine, blockFilter: filters.block)
         return factory.slots
     }
 }

@@ -51,3 +51,17 @@ extension MachineError: CustomStringConvertible {
         }
     }
 }
+
+/// Runs calls of the kernel and says what they were for.
+func describing<R: ~Copyable>(
+    _ what: String, _ body: () throws(Errno) -> R
+) throws(MachineError) -> R {
+    do throws(Errno) { return try body() } catch { throw .descriptor(what, error) }
+}
+
+extension FileSet {
+    /// `take` for the making of a machine.
+    mutating func taking(_ index: FileIndex) throws(MachineError) -> Descriptor {
+        do throws(ControlError) { return try take(index) } catch { throw .control(error) }
+    }
+}

@@ -6,6 +6,7 @@ internal import VMControl
 public enum VMMProgram {
     private static let usage = """
         apus-vmm --control-fd N     run the machine that is described over socket N
+        apus-vmm --probe            say whether this host's /dev/kvm can boot Linux (status 0)
         apus-vmm --help | --version
 
         The VMM of Apus, one process for each microVM. The shim starts it; N is a connected
@@ -30,6 +31,7 @@ public enum VMMProgram {
         case "--version":
             print("apus-vmm \(version)\n", to: 1)
             return 0
+        case "--probe": return probe()
         case "--control-fd" where arguments.count == 3:
             guard let number = Int32(arguments[2]), number > 2 else { break }
             return serve(number, started: started)
@@ -37,6 +39,20 @@ public enum VMMProgram {
         }
         print(usage, to: 2)
         return Status.usage
+    }
+
+    private static func probe() -> Int32 {
+        do throws(Errno) {
+            let result = Probe.run(kvm: try File.open("/dev/kvm", .readWrite))
+            print(result.description, to: 1)
+            return result.canBootLinux ? 0 : Status.failed
+        } catch {
+            let remedy =
+                error == .enoent
+                ? "; load kvm_intel or kvm_amd" : "; run as root or join the group kvm"
+            print("FAIL /dev/kvm: \(error)\(remedy)\n", to: 1)
+            return Status.failed
+        }
     }
 
     private static func print(_ text: String, to number: Int32) {
@@ -53,11 +69,26 @@ public enum VMMProgram {
             try Process.clearEnvironment()
             let control = try ControlChannel(owning: Descriptor(owning: number))
             try control.wait()
+            return receive(control, started: started)
+        } catch {
+            print("apus-vmm: descriptor \(number): \(error)\n", to: 2)
+            return Status.failed
+        }
+    }
+
+    private static func receive(
+        _ control: borrowing ControlChannel, started: Int64
+    ) -> Int32 {
+        do throws(Errno) {
             var message = try control.receive()
             if message.bytes.isEmpty { return 0 }
             return run(control, &message, started: started)
         } catch {
-            print("apus-vmm: descriptor \(number): \(error)\n", to: 2)
+            let reason =
+                error == .emsgsize
+                ? "it is longer than \(ControlChannel.limit) bytes or has more than 64 descriptors:"
+                    + " use fewer disks (image layers)" : error.description
+            control.send(.failed("the configuration can't be received: \(reason)"))
             return Status.failed
         }
     }
@@ -74,6 +105,8 @@ public enum VMMProgram {
             control.send(
                 .started(
                     processStart: started, configured: configured, running: Clock.boottime))
+            // What only the start needed is no longer this process's memory.
+            try? ProgramText.releaseOwn()
             let reason = loop.run(control)
             machine.serial.flush()
             control.send(.exited(reason))

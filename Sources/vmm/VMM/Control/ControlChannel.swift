@@ -4,7 +4,7 @@ internal import VMControl
 /// The socket to whoever started this process.
 struct ControlChannel: ~Copyable {
     /// Longest message.
-    private static let limit = 65_536
+    static let limit = 65_536
     /// How long a full socket is waited for, ms: its reader is the shim, which reads at once.
     private static let patience: Int32 = 2000
 

@@ -68,6 +68,10 @@ struct SeccompRule {
             SeccompRule("pwritev2", priority: 230),
             SeccompRule("sendto", priority: 210),
             SeccompRule("recvfrom", priority: 210),
+            SeccompRule("readv"),
+            SeccompRule("writev"),
+            // What the driver of a network card wants of the tap.
+            SeccompRule("ioctl", .equal(1, setOffload)),
             SeccompRule("sendmsg"),
             SeccompRule("recvmsg"),
             SeccompRule("accept4"),
@@ -87,6 +91,7 @@ struct SeccompRule {
             SeccompRule("ftruncate"),
         ]
     }
+    private static let setOffload: UInt64 = 0x4004_54d0
     private static let getStatusFlags: UInt64 = 3
     private static let setStatusFlags: UInt64 = 4
 
