@@ -20,7 +20,7 @@ struct StoreOptions: ParsableArguments {
 
     @Option(
         help:
-            "Folder of what lives while the machine runs (default: /run/apus; ROOT/run with --root)."
+            "Folder of what lives while the machine runs; /run/apus, or ROOT/run with --root."
     )
     var state: String?
 

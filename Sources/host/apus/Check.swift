@@ -27,7 +27,8 @@ struct Check: ParsableCommand {
             }
             Console.write(
                 fails
-                    ? "No microVM can run on this machine.\n" : "MicroVMs can run on this machine.\n")
+                    ? "No microVM can run on this machine.\n"
+                    : "MicroVMs can run on this machine.\n")
         }
         if fails { throw ExitCode(1) }
     }

@@ -22,7 +22,8 @@ struct Exec: ParsableCommand {
     @Flag(name: .shortAndLong, help: "Leave it running; its output goes nowhere.")
     var detach = false
 
-    @Option(name: .shortAndLong, help: "Set an environment variable; NAME takes it from apus's own.")
+    @Option(
+        name: .shortAndLong, help: "Set an environment variable; NAME takes it from apus's own.")
     var env: [String] = []
 
     @Option(name: .shortAndLong, help: "Working directory.")

@@ -43,7 +43,8 @@ struct List: ParsableCommand {
     static func status(_ record: ContainerRecord) -> String {
         switch record.state {
         case .created: "Starting"
-        case .running: "Up \(Console.ago((record.started ?? 0) / 1_000_000_000).dropLast(" ago".count))"
+        case .running:
+            "Up \(Console.ago((record.started ?? 0) / 1_000_000_000).dropLast(" ago".count))"
         case .exited:
             "Exited (\(record.exitStatus ?? 255)) "
                 + Console.ago((record.finished ?? 0) / 1_000_000_000)

@@ -11,9 +11,9 @@ struct Run: ParsableCommand {
             apus itself, 126 if the command cannot be executed, 127 if it is not found.
 
             Without -d the command's output is passed on and signals are sent to it; the third \
-            SIGINT or SIGTERM kills it. With -it the terminal becomes the container's; ctrl-p ctrl-q \
-            leaves it running. If apus itself is killed the container goes on, and `apus logs` shows \
-            the newest 16 MiB of what it wrote.
+            SIGINT or SIGTERM kills it. With -it the terminal becomes the container's; ctrl-p \
+            ctrl-q leaves it running. If apus itself is killed the container goes on, and \
+            `apus logs` shows the newest 8 to 16 MiB of what it wrote.
             """)
 
     @OptionGroup var options: StoreOptions
@@ -42,7 +42,8 @@ struct Run: ParsableCommand {
     @Option(help: "Size of its writable layer on disk, such as 2g; it is in memory without.")
     var scratch: String?
 
-    @Option(name: .shortAndLong, help: "Set an environment variable; NAME takes it from apus's own.")
+    @Option(
+        name: .shortAndLong, help: "Set an environment variable; NAME takes it from apus's own.")
     var env: [String] = []
 
     @Option(name: .shortAndLong, help: "Working directory.")

@@ -4,7 +4,8 @@ internal import CLinux
 package struct FileLock: ~Copyable, Sendable {
     private let descriptor: Descriptor
 
-    /// The open file's descriptor, to be kept over a fork: the lock is gone when all copies of it are.
+    /// The open file's descriptor, to be kept over a fork: the lock is gone when all copies of it
+    /// are.
     package var number: Int32 { descriptor.number }
 
     /// Shared with other shared ones, or exclusive.

@@ -3,7 +3,8 @@ internal import CLinux
 extension Process {
     /// Copies the process (fork(2)); 0 in the child, which has this thread only.
     ///
-    /// To be called while there are no other threads: what they held would stay locked in the child.
+    /// To be called while there are no other threads: what they held would stay locked in the
+    /// child.
     package static func fork() throws(Errno) -> Int32 {
         try Errno.check32(linux_fork())
     }

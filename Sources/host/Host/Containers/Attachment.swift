@@ -1,13 +1,13 @@
 internal import Linux
 internal import Synchronization
 
-/// A command in the foreground: its terminal, or its standard streams and signals, become those of a
-/// process in a container.
+/// A command in the foreground: its terminal, or its standard streams and signals, become those of
+/// a process in a container.
 ///
 /// Output is read by a thread for each stream, written to the log first and then passed on. On a
-/// terminal every key goes to the process; without one SIGINT, SIGTERM and their like are sent to it,
-/// and the third of them kills it. When nobody reads what is passed on (EPIPE) the process is killed,
-/// as it would be by SIGPIPE in a pipeline.
+/// terminal every key goes to the process; without one SIGINT, SIGTERM and their like are sent to
+/// it, and the third of them kills it. When nobody reads what is passed on (EPIPE) the process is
+/// killed, as it would be by SIGPIPE in a pipeline.
 final class Attachment: Sendable {
     /// Why the command need not go on.
     enum Outcome: Sendable, Equatable {

@@ -69,8 +69,8 @@ extension ContainerStore {
         }
     }
 
-    /// Asks a container to end, and kills it after `patience` seconds; one that has ended is left as
-    /// it is.
+    /// Asks a container to end, and kills it after `patience` seconds; one that has ended is left
+    /// as it is.
     package func stop(
         _ record: ContainerRecord, patience: Int64, _ shim: ShimProcess
     ) throws(HostError) {

@@ -99,11 +99,12 @@ extension ContainerStore {
     private static func failure(
         _ status: Status, _ record: ContainerRecord, _ options: ExecOptions
     ) -> HostError {
-        switch status.code {
-        case .unavailable, .failedPrecondition:
-            TaskFailure.calling(status, record.name)
-        default: TaskFailure.starting(status, command: options.command)
-        }
+        let ofContainer =
+            status.code == .unavailable
+            || status.code == .failedPrecondition && !status.message.contains("chdir")
+        return ofContainer
+            ? TaskFailure.calling(status, record.name)
+            : TaskFailure.starting(status, command: options.command)
     }
 
     /// The container's own process, with what is asked instead.

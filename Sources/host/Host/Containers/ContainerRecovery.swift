@@ -3,8 +3,8 @@ internal import Linux
 internal import TTRPC
 
 extension ContainerStore {
-    /// Puts in order what killed processes, or a restart of the machine, left: done by every command
-    /// that deals with containers.
+    /// Puts in order what killed processes, or a restart of the machine, left: done by every
+    /// command that deals with containers.
     ///
     /// A container that runs gets a new process to watch over it; of one that never ran nothing is
     /// left; one whose shim is gone has ended.

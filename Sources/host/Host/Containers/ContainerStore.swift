@@ -44,8 +44,8 @@ package struct ContainerStore: Sendable {
 
     /// Writes a record; by the holder of the container's lock only.
     ///
-    /// Readers see the old or the new one, whole. It is not forced to the disk: after a crash of the
-    /// machine no container runs any more, whatever its record says.
+    /// Readers see the old or the new one, whole. It is not forced to the disk: after a crash of
+    /// the machine no container runs any more, whatever its record says.
     func write(_ record: ContainerRecord) throws(HostError) {
         let path = files(record.id).record
         let bytes = try StoredJSON.encode(record)

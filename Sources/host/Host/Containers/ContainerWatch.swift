@@ -19,12 +19,12 @@ enum WatchMessage: Codable, Sendable, Equatable {
 /// The process that watches over one container, from the start of its shim to its end.
 ///
 /// There is no daemon, so each container has a process of its own for what containerd does in one:
-/// it starts the shim, waits for the container, writes its record, and removes what is left. It is a
-/// copy (fork(2)) of the command that began it, in a session of its own, and holds the container's
-/// lock. It keeps the output in the log whenever no command in the foreground does: with `-d`, after
-/// the detach keys, and after such a command was killed, so that a container never stops because
-/// nobody reads what it writes. When it is killed itself, the next command finds the lock free and
-/// begins another (`ContainerStore.recover`).
+/// it starts the shim, waits for the container, writes its record, and removes what is left. It is
+/// a copy (fork(2)) of the command that began it, in a session of its own, and holds the
+/// container's lock. It keeps the output in the log whenever no command in the foreground does:
+/// with `-d`, after the detach keys, and after such a command was killed, so that a container never
+/// stops because nobody reads what it writes. When it is killed itself, the next command finds the
+/// lock free and begins another (`ContainerStore.recover`).
 final class ContainerWatch {
     private enum Token {
         static let wait: UInt64 = 0

@@ -7,8 +7,8 @@ extension ImportLimits {
 
     /// The limits under `[image]` of the configuration file.
     ///
-    /// Keys: `max_bytes`, `max_file_bytes`, `max_entries`, `max_layers`. A missing file or key leaves
-    /// the default.
+    /// Keys: `max_bytes`, `max_file_bytes`, `max_entries`, `max_layers`. A missing file or key
+    /// leaves the default.
     package static func configured(
         _ path: String = configurationFile
     ) throws(HostError) -> ImportLimits {

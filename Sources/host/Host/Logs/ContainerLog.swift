@@ -9,7 +9,10 @@ internal import Synchronization
 /// a time: the command in the foreground, or the one that watches over the container.
 final class ContainerLog: Sendable {
     /// Where bytes came from.
-    package enum Stream: UInt8, Sendable { case stdout = 1, stderr = 2 }
+    package enum Stream: UInt8, Sendable {
+        case stdout = 1
+        case stderr = 2
+    }
 
     /// Layout: the magic number, then generation and filled bytes of both halves, 8 bytes each,
     /// little-endian; the halves; each a series of records.

@@ -84,7 +84,8 @@ struct TaskEnd {
         }
     }
 
-    /// Waits for the shim's process, which is killed if it does not end; whether it ended by itself.
+    /// Waits for the shim's process, which is killed if it does not end; whether it ended by
+    /// itself.
     private func end(_ handle: borrowing PidFD, _ willEnd: Bool) -> Bool {
         let patience: Int32 = willEnd ? 5000 : 0
         if (try? handle.descriptor.wait(.readable, timeout: patience)) == true { return willEnd }

@@ -14,6 +14,11 @@ enum TaskFailure {
                 remedy: "see whether the kernel's log (dmesg) tells why, and try again")
         }
         let text = clean(status.message)
+        if let path = between("chdir to cwd (\"", "\")", in: text) {
+            return HostError(
+                .system, "the working directory \(path) cannot be entered",
+                remedy: "make it in the image, or choose another with -w")
+        }
         let mentionsProgram = text.contains("exec:") || text.contains("exec \"")
         if text.contains("executable file not found")
             || mentionsProgram && text.contains("no such file or directory")
@@ -43,6 +48,14 @@ enum TaskFailure {
                 remedy: "see `apus ps -a`; it may have ended meanwhile")
         default: HostError(.system, "container \(container): \(clean(status.message))")
         }
+    }
+
+    /// What stands between two words of a text.
+    private static func between(_ start: String, _ end: String, in text: String) -> Substring? {
+        guard let from = text.firstRange(of: start)?.upperBound,
+            let to = text[from...].firstRange(of: end)?.lowerBound
+        else { return nil }
+        return text[from..<to]
     }
 
     private static func reason(_ text: String) -> String {
