@@ -31,7 +31,7 @@ enum Probe {
     /// What the VMM does not work without.
     private static let needed: [Capability] = [
         .irqchip, .userMemory, .setTSSAddress, .extendedCPUID, .mpState, .irqfd, .ioeventfd,
-        .cpuEvents, .debugRegisters, .xsave, .xcrs, .immediateExit,
+        .cpuEvents, .debugRegisters, .xsave, .immediateExit,
     ]
 
     private static let elsewhere =
