@@ -30,7 +30,7 @@ struct TestImage {
             configuration
                 ?? """
                 {"architecture":"amd64","os":"linux",
-             "config":{"Env":["PATH=/bin"],"Cmd":["/bin/sh"]},
+                 "config":{"Env":["PATH=/bin"],"Cmd":["/bin/sh"]},
                  "rootfs":{"type":"layers","diff_ids":[\(list)]}}
                 """
         return Array(text.utf8)
