@@ -31,7 +31,7 @@ ARROWS = {
     "Agent": "TTRPC Linux CAgentAPI CProtobufC CSeccomp",
     "apus": "Host Linux ArgumentParser FoundationEssentials",
     "containerd-shim-apus-v2": "Shim",
-    "apus-vmm": "VMM",
+    "apus-vmm": "VMM Linux",
     "apus-agent": "Agent",
 }
 # What every target may import.

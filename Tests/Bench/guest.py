@@ -3,9 +3,9 @@
 
 usage: guest.py BIN READER-INITRAMFS LAYER ARCHIVE OUT [PART...]
 
-BIN: folder of the programs. LAYER: an erofs image of busybox, ARCHIVE: an image file. OUT: figures, as
-JSON. Parts: boot memory agent block run; without a name all. Runs of the two programs that are
-compared follow one another, A B A B; each figure is the median.
+BIN: folder of the programs. LAYER: an erofs image of busybox, ARCHIVE: one for `apus image import`.
+OUT: a file for the figures, as JSON. Parts: boot memory agent block run; without a name all. Runs
+of the two programs that are compared follow one another, A B A B; each figure is the median.
 """
 import json
 import os
@@ -125,7 +125,7 @@ def run(folder, layer_archive):
                 first = result.stderr
                 continue
             whole.append((time.monotonic() - began) * 1e3)
-            for name, value in re.findall(r"^\s*(\S.*?)\s+([\d.]+) ms", result.stderr, re.M):
+            for name, value in re.findall(r"^(\S+)\s+[\d.]+\s+([\d.]+)$", result.stderr, re.M):
                 phases.setdefault(name, []).append(float(value))
     finally:
         subprocess.run(["rm", "-rf", place], check=False)

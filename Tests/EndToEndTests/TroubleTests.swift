@@ -11,14 +11,16 @@ extension EndToEnd {
             #expect(outcome.errors.contains("import"), "\(outcome.all)")
         }
 
-        @Test("an unknown user, a missing working directory")
+        @Test("an unknown user; a working directory that is none, and one that is made")
         func userAndDirectory() throws {
             let user = try run("-u", "nosuchuser", command: ["true"])
             #expect((125...127).contains(user.status), "\(user.all)")
             #expect(user.errors.contains("nosuchuser"), "\(user.all)")
-            let directory = try run("-w", "/no/such/dir", command: ["true"])
-            #expect((125...127).contains(directory.status), "\(directory.all)")
-            #expect(directory.errors.contains("/no/such/dir"), "\(directory.all)")
+            let file = try run("-w", "/etc/passwd", command: ["true"])
+            #expect((125...127).contains(file.status), "\(file.all)")
+            #expect(file.errors.contains("/etc/passwd"), "\(file.all)")
+            let missing = try run("-w", "/no/such/dir", command: ["pwd"])
+            #expect(missing.text == "/no/such/dir\n", "\(missing.all)")
         }
 
         @Test("options that make no sense")

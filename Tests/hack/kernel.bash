@@ -16,8 +16,8 @@ need_kernel() {
     kernel=$(hack/build-kernel --print-path) || skip "run hack/build-kernel first"
 }
 
-# QEMU's microvm under KVM, its serial console on stdout. Without ACPI, QEMU names the devices on the
-# command line, as our VMM does.
+# QEMU's microvm under KVM, its serial console on stdout. Without ACPI, QEMU names the devices on
+# the command line, as our VMM does.
 microvm=(qemu-system-x86_64 -M "microvm,acpi=off,pit=off,pic=off,rtc=off"
     -global virtio-mmio.force-legacy=false -accel kvm -cpu host -nodefaults -no-user-config
     -display none -serial stdio -no-reboot)
