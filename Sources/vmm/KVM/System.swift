@@ -51,7 +51,7 @@ package struct System: ~Copyable, Sendable {
         return Array(words.dropFirst().prefix(Int(words[0])))
     }
 
-    /// Makes an empty machine.
+    /// Makes an empty machine, whose virtual CPUs will have no performance counters.
     package borrowing func makeVirtualMachine() throws(KVMError) -> VirtualMachine {
         let runSize = try Call.number(
             "KVM_GET_VCPU_MMAP_SIZE", descriptor.number, CKVM_GET_VCPU_MMAP_SIZE)
@@ -62,9 +62,11 @@ package struct System: ~Copyable, Sendable {
             let result = ckvm_call(descriptor.number, CKVM_CREATE_VM, 0)
             if result == -Int64(EINTR) { continue }
             let number = try Call.check("KVM_CREATE_VM", result)
-            return VirtualMachine(
+            let machine = VirtualMachine(
                 descriptor: Descriptor(owning: Int32(truncatingIfNeeded: number)),
                 runSize: runSize, xsaveSize: Int(xsaveSize), stateMSRs: registers)
+            try machine.disablePerformanceCounters()
+            return machine
         }
     }
 }

@@ -33,7 +33,7 @@ package struct VirtualMachine: ~Copyable, Sendable {
     /// Takes the performance counters away from all virtual CPUs; before those.
     ///
     /// A KVM that cannot (Linux before 5.18) leaves those of AMD there.
-    package borrowing func disablePerformanceCounters() throws(KVMError) {
+    borrowing func disablePerformanceCounters() throws(KVMError) {
         var words = [UInt64](repeating: 0, count: 13)
         words[0] = UInt64(Capability.performanceCounters.rawValue)
         // KVM_PMU_CAP_DISABLE

@@ -1,6 +1,6 @@
-// KVM's calls and constants (Documentation/virt/kvm/api.rst) in a form that Swift can use: function-like
-// macros as constants, unions copied out, results as -errno. Sizes and offsets that the Swift side
-// relies on are asserted here, against the kernel's header.
+// KVM's calls and constants (Documentation/virt/kvm/api.rst) in a form that Swift can use:
+// function-like macros as constants, unions copied out, results as -errno. Sizes and offsets that
+// the Swift side relies on are asserted here, against the kernel's header.
 #ifndef APUS_CKVM_H
 #define APUS_CKVM_H
 
@@ -78,7 +78,8 @@ _Static_assert(sizeof(struct kvm_sregs) == 312 && offsetof(struct kvm_sregs, gdt
 _Static_assert(offsetof(struct kvm_sregs, cr0) == 224, "");
 _Static_assert(offsetof(struct kvm_sregs, interrupt_bitmap) == 280, "");
 _Static_assert(sizeof(struct kvm_userspace_memory_region) == 32, "");
-_Static_assert(sizeof(struct kvm_ioeventfd) == 64 && offsetof(struct kvm_ioeventfd, flags) == 24, "");
+_Static_assert(sizeof(struct kvm_ioeventfd) == 64, "");
+_Static_assert(offsetof(struct kvm_ioeventfd, flags) == 24, "");
 _Static_assert(sizeof(struct kvm_irqfd) == 32 && offsetof(struct kvm_irqfd, flags) == 8, "");
 _Static_assert(sizeof(struct kvm_irq_level) == 8, "");
 _Static_assert(sizeof(struct kvm_enable_cap) == 104, "");
@@ -143,7 +144,7 @@ struct ckvm_exit {
 _Static_assert(sizeof(((struct kvm_run *)0)->mmio.data) == 8, "");
 
 // The address of element `index` of the port access that the last exit was about, NULL when there
-// is none or it would lie outside the `mapped` bytes. Only KVM writes these fields, never the guest.
+// is none or it would lie outside the `mapped` bytes. Only KVM writes these fields, not the guest.
 static inline uint8_t *ckvm_port_element(uintptr_t page, size_t mapped, uint32_t index) {
     struct kvm_run *run = (struct kvm_run *)page;
     if (run->exit_reason != KVM_EXIT_IO || index >= run->io.count) return NULL;

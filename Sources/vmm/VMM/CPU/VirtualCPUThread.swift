@@ -3,7 +3,7 @@ internal import Linux
 
 /// A virtual CPU with the thread that runs it, as the event loop holds it.
 ///
-/// The thread is made at once, prepares itself, and waits: the guest starts with the first `resume`.
+/// The thread is made at once, prepares itself, and waits for the first `resume`.
 /// `pause`, `resume` and `stop` come from one thread.
 final class VirtualCPUThread: Sendable {
     /// Interrupts KVM_RUN: the first real-time signal that the C library leaves to programs.

@@ -35,8 +35,8 @@ enum Probe {
     ]
 
     private static let elsewhere =
-        "use a machine with hardware virtualization (for a VM: with nested virtualization turned on),"
-        + " or --isolation runc"
+        "use a machine with hardware virtualization (for a VM: with nested virtualization turned"
+        + " on), or --isolation runc"
 
     /// Tries everything, up to the first failure.
     static func run(kvm: consuming Descriptor) -> Result {
