@@ -4,12 +4,25 @@ import SwiftProtobuf
 import TTRPC
 import Testing
 
-/// Fail points of this build; none unless it was made with the trait `Failpoints`.
-private let failpoints: [String] = {
+/// Fail points of this build, each with an isolation that passes it.
+///
+/// None unless it was made with the trait `Failpoints`.
+private let failpoints: [Fault] = {
     let run = try? ShimBinary.run(["-failpoints"], in: "/")
     guard let run, run.status == 0 else { return [] }
-    return run.text.split(separator: "\n").map(String.init).filter { !$0.hasPrefix("vm.") }
+    let names = run.text.split(separator: "\n").map(String.init)
+    return Isolation.available.flatMap { isolation in
+        names.map { Fault(isolation: isolation, name: $0) }.filter { fault in
+            fault.isolation == .kvm ? fault.name != "create.mount" : !fault.name.hasPrefix("vm.")
+        }
+    }
 }()
+
+struct Fault: Sendable, CustomTestStringConvertible {
+    let isolation: Isolation
+    let name: String
+    var testDescription: String { "\(isolation.rawValue) \(name)" }
+}
 
 @Suite(
     "faults", .serialized,
@@ -31,9 +44,10 @@ struct FaultTests {
     @Test(
         "a shim killed at any fail point leaves nothing once delete has run",
         .enabled(if: !failpoints.isEmpty, "the build has no fail points"), arguments: failpoints)
-    func killed(_ name: String) throws {
+    func killed(_ fault: Fault) throws {
         let container = try TestContainer(
-            ["sleep", "1000"], environment: ["APUS_FAILPOINT=\(name)=kill"])
+            ["sleep", "1000"], fault.isolation,
+            environment: ["APUS_FAILPOINT=\(fault.name)=kill"])
         let server = try container.bundle.serverPID()
         #expect(throws: Status.self) { try live(container) }
         try waitForEnd(of: server)
@@ -45,15 +59,16 @@ struct FaultTests {
     @Test(
         "an error at any fail point of create leaves nothing, and the shim ends when asked",
         .enabled(if: !failpoints.isEmpty, "the build has no fail points"),
-        arguments: failpoints.filter { $0.hasPrefix("create.") })
-    func failed(_ name: String) throws {
+        arguments: failpoints.filter { $0.name.hasPrefix("create.") || $0.name.hasPrefix("vm.") })
+    func failed(_ fault: Fault) throws {
         let container = try TestContainer(
-            ["sleep", "1000"], environment: ["APUS_FAILPOINT=\(name)=error"])
+            ["sleep", "1000"], fault.isolation,
+            environment: ["APUS_FAILPOINT=\(fault.name)=error"])
         do {
             try live(container)
             Issue.record("lived")
         } catch let status as Status {
-            #expect(status.message.contains(name))
+            #expect(status.message.contains(fault.name))
         }
         #expect(container.leftovers == [])
         try container.bundle.shutdown()

@@ -166,14 +166,15 @@ struct TaskTests {
         "a named user and a working directory that the image lacks",
         arguments: Isolation.available)
     func identity(_ isolation: Isolation) throws {
-        let container = try TestContainer(["sh", "-c", "id -u; id -g; pwd"], isolation) { spec in
+        let container = try TestContainer(["sh", "-c", "id -u; id -g; id -G; pwd"], isolation) {
+            spec in
             spec.process?.user.username = "tester"
             spec.process?.cwd = "/made/here"
         }
         try container.create()
         try container.start()
         #expect(try container.wait() == 0)
-        #expect(try container.streams.readAll() == "1234\n1235\n/made/here\n")
+        #expect(try container.streams.readAll() == "1234\n1235\n1235 77\n/made/here\n")
         let exec = try TestContainer(["sleep", "1000"], isolation)
         try exec.create()
         try exec.start()

@@ -111,6 +111,8 @@ final class TestContainer: Sendable {
     let bundle: Bundle
     let streams: ClientStreams
     let isolation: Isolation
+    /// The serving process.
+    let server: Int32
     /// Emulated guests on busy machines are slow.
     private static let limit: Int64 = 180_000_000_000
 
@@ -136,6 +138,7 @@ final class TestContainer: Sendable {
         }
         try File.write(Array("x".utf8), to: "\(root)/bin/noexec", mode: 0o644)
         try File.write(Array("tester:x:1234:1235::/:/bin/sh\n".utf8), to: "\(root)/etc/passwd")
+        try File.write(Array("extra:x:77:root,tester\n".utf8), to: "\(root)/etc/group")
         try File.write(TestContainer.noise, to: "\(root)/noise", mode: 0o644)
         var process = ContainerProcess(args: args)
         process.env = ["PATH=/bin"]
@@ -148,6 +151,7 @@ final class TestContainer: Sendable {
         }
         let run = try bundle.start(environment: environment)
         guard run.status == 0 else { throw Status(.unknown, run.errors) }
+        server = try bundle.serverPID()
     }
 
     /// 4 MiB in which a loss or an exchange shows; the container's file `/noise`.
@@ -267,6 +271,8 @@ final class TestContainer: Sendable {
         }
         if File.exists("\(bundle.path)/apus-ledger") { found.append("ledger") }
         if File.exists("\(bundle.socketPath).v") { found.append("socket of the VM") }
+        let consoles = (try? File.list("/run/apus/console")) ?? []
+        if consoles.contains(where: { $0.hasPrefix("\(server)-") }) { found.append("consoles") }
         for pid in vmms { found.append("VMM \(pid)") }
         return found
     }

@@ -5,14 +5,16 @@ internal import TTRPC
 struct ConsoleSocket: ~Copyable {
     let path: String
     private let listener: UnixSocket
-    private static let directory = "/run/apus/console"
 
-    /// Listens under a name of its own.
-    init(number: Int) throws(Status) {
-        let path = "\(ConsoleSocket.directory)/\(Process.id)-\(number)"
+    /// Where the sockets for one container's processes are; short, for sockets below 107 bytes.
+    static func directory(number: Int) -> String { "/run/apus/console/\(Process.id)-\(number)" }
+
+    /// Listens in a directory of the container's, which is in its ledger, under a name of its own.
+    init(in directory: String, number: Int) throws(Status) {
+        let path = "\(directory)/\(number)"
         self.path = path
         listener = try serving(path) { () throws(Errno) in
-            try File.makeDirectories(ConsoleSocket.directory, mode: 0o700)
+            try File.makeDirectories(directory, mode: 0o700)
             _ = try? File.remove(path)
             return try UnixSocket.listen(path)
         }

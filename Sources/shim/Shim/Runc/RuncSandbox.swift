@@ -8,6 +8,7 @@ internal import TTRPC
 final class RuncSandbox: Sandbox {
     private struct Container {
         let bundle: String
+        let consoles: String
         let ledger: Ledger
         var processes: [String: RuncProcess]
         let outOfMemory: OutOfMemoryCounter?
@@ -18,7 +19,7 @@ final class RuncSandbox: Sandbox {
     private let command: RuncCommand
     private let onExit: ExitHandler
     private let containers = Mutex<[String: Container]>([:])
-    private let consoles = Atomic<Int>(0)
+    private let numbers = Atomic<Int>(0)
 
     /// Finds runc; its state is kept under `root`.
     init(
@@ -38,8 +39,11 @@ final class RuncSandbox: Sandbox {
         }
         creation.timings.note("root-mounted")
         let process = RuncProcess(try RuncStreams(creation.stdio))
+        let consoles = ConsoleSocket.directory(
+            number: numbers.add(1, ordering: .relaxed).newValue)
         do throws(Status) {
             try serving { () throws(ShimError) in
+                try creation.ledger.record(.directory(consoles))
                 try creation.ledger.record(
                     .runc(binary: command.binary, root: command.root, id: creation.id))
                 try attempt(command.root) { () throws(Errno) in
@@ -50,7 +54,7 @@ final class RuncSandbox: Sandbox {
             let pid = try run(
                 ["create", "--bundle", bundle], [creation.id],
                 name: ProcessName(container: creation.id),
-                bundle: bundle, stdio: creation.stdio, process)
+                bundle: bundle, consoles: consoles, stdio: creation.stdio, process)
             if let identity = ProcessIdentity(pid) {
                 try serving { () throws(ShimError) in
                     try creation.ledger.record(
@@ -59,7 +63,8 @@ final class RuncSandbox: Sandbox {
             }
             containers.withLock {
                 $0[creation.id] = Container(
-                    bundle: bundle, ledger: creation.ledger, processes: ["": process],
+                    bundle: bundle, consoles: consoles, ledger: creation.ledger,
+                    processes: ["": process],
                     outOfMemory: OutOfMemoryCounter(pid))
             }
             watch(pid, ProcessName(container: creation.id), process)
@@ -95,14 +100,15 @@ final class RuncSandbox: Sandbox {
     /// Runs `create` or `exec` with a process's streams; its pid.
     private func run(
         _ words: [String], _ last: [String], name: ProcessName, bundle: String,
-        stdio: StdioPaths, _ process: RuncProcess
+        consoles: String, stdio: StdioPaths, _ process: RuncProcess
     ) throws(Status) -> Int32 {
         let stem = name.exec.isEmpty ? "init" : "exec-\(name.exec)"
         let pidFile = "\(bundle)/\(stem).pid"
         var words = words + ["--pid-file", pidFile]
         let given = process.given
         if stdio.terminal {
-            let console = try ConsoleSocket(number: consoles.add(1, ordering: .relaxed).newValue)
+            let console = try ConsoleSocket(
+                in: consoles, number: numbers.add(1, ordering: .relaxed).newValue)
             words += ["--console-socket", console.path]
             try command.run(words + last, log: "\(bundle)/\(stem).log")
             try process.attach(try console.receive(), stdio)
@@ -146,9 +152,10 @@ final class RuncSandbox: Sandbox {
     }
 
     func start(_ exec: ExecCreation) throws(Status) -> UInt32 {
-        guard let bundle = containers.withLock({ $0[exec.container]?.bundle }) else {
+        guard let container = containers.withLock({ $0[exec.container] }) else {
             throw RuncSandbox.unknown(ProcessName(container: exec.container))
         }
+        let bundle = container.bundle
         try serving { () throws(ShimError) in try Failpoint.exec.reach() }
         let name = ProcessName(container: exec.container, exec: exec.id)
         var document = exec.document.setting(["terminal"], to: .bool(exec.stdio.terminal))
@@ -167,7 +174,7 @@ final class RuncSandbox: Sandbox {
         do throws(Status) {
             let pid = try run(
                 ["exec", "--detach", "--process", file], [exec.container], name: name,
-                bundle: bundle, stdio: exec.stdio, process)
+                bundle: bundle, consoles: container.consoles, stdio: exec.stdio, process)
             containers.withLock { $0[exec.container]?.processes[exec.id] = process }
             watch(pid, name, process)
             return UInt32(pid)

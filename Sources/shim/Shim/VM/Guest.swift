@@ -88,7 +88,7 @@ final class Guest: Sendable {
             try serving { () throws(ShimError) in try Failpoint.vmConfigure.reach() }
             try machine.configure(machineConfiguration, opened.files)
             opened = OpenedFiles()
-            let connection = try Guest.acceptAgent(ours, machine, console)
+            let connection = try Guest.acceptAgent(ours, machine, console, files)
             creation.timings.note("agent-dialled")
             try serving { () throws(ShimError) in try Failpoint.vmAgent.reach() }
             agent = try serving("the agent's connection") { () throws(Errno) in
@@ -107,12 +107,16 @@ final class Guest: Sendable {
 
     /// Waits until the agent dials.
     private static func acceptAgent(
-        _ channel: SharedDescriptor, _ machine: Machine, _ console: ConsoleLog
+        _ channel: SharedDescriptor, _ machine: Machine, _ console: ConsoleLog,
+        _ files: GuestFiles
     ) throws(Status) -> SharedDescriptor {
+        let what = "\(files.kernel) with \(files.initramfs)"
+
         let deadline = Clock.monotonic + bootLimit
         while Clock.monotonic < deadline {
             if let end = machine.ending {
-                throw Status(.unknown, "the guest ended while it booted: \(end)\(console.quoted)")
+                throw Status(
+                    .unknown, "the guest ended while it booted \(what): \(end)\(console.quoted)")
             }
             let isReady = try serving("the VMM") { () throws(Errno) in
                 try channel.descriptor.wait(.readable, timeout: 100)
@@ -130,7 +134,8 @@ final class Guest: Sendable {
         }
         throw Status(
             .deadlineExceeded,
-            "the guest's agent did not call within \(bootLimit / 1_000_000_000) s\(console.quoted)")
+            "the guest's agent did not call within \(bootLimit / 1_000_000_000) s of booting"
+                + " \(what)\(console.quoted)")
     }
 
     private static func greet(

@@ -162,7 +162,7 @@ final class Machine: Sendable {
     func configure(
         _ configuration: MachineConfiguration, _ files: [SharedDescriptor]
     ) throws(Status) {
-        try serving("the VMM") { () throws(Errno) in
+        _ = try serving("the VMM") { () throws(Errno) in
             try control.send(
                 ControlRequest.configure(configuration).encoded(),
                 descriptors: files.map { $0.descriptor.number })

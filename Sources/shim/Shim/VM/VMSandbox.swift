@@ -53,6 +53,7 @@ final class VMSandbox: Sandbox {
             configuration.vm, files: try files(), disks: disks, socket: socket,
             creation: creation, log: log)
         do throws(Status) {
+            try serving { () throws(ShimError) in try Failpoint.createStdio.reach() }
             let streams = try GuestStreams(creation.stdio, vsock: socket)
             let name = ProcessName(container: creation.id)
             state.withLock { state in
