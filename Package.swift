@@ -159,12 +159,16 @@ let vmmFuzzers: [Target] = [
     fuzzer("block", ["Virtio", "GuestMemory", "Linux"]),
     fuzzer("balloon", ["Virtio", "GuestMemory", "Linux"]),
     fuzzer("mmio", ["Virtio", "GuestMemory", "Linux"]),
+    fuzzer("net", ["Virtio", "GuestMemory", "Linux"]),
+    fuzzer("vsock-device", ["Virtio", "GuestMemory", "Linux"]),
 ]
 let wireFuzzers: [Target] = [
     fuzzer("oci", ["OCI"]),
     fuzzer("ttrpc", ["TTRPC"]),
     fuzzer("agent-messages", ["CAgentReference"]),
 ]
+
+let hostFuzzers: [Target] = [fuzzer("image", ["Host", "Linux"])]
 
 let agentFuzzers: [Target] = [fuzzer("agent", ["Agent", "TTRPC"])]
 
@@ -194,6 +198,7 @@ let package = Package(
         + (needsProtobuf ? shim : []) + (needsProtobuf || has("wire") ? specifications : [])
         + (fuzzes && has("vmm") ? vmmFuzzers : []) + (fuzzes && has("wire") ? wireFuzzers : [])
         + (fuzzes && has("agent") ? agentFuzzers : [])
+        + (fuzzes && has("host") ? hostFuzzers : [])
         + (has("host") ? host : []),
     cLanguageStandard: .gnu17
 )

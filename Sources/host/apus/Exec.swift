@@ -38,6 +38,7 @@ struct Exec: ParsableCommand {
     var words: [String] = []
 
     func run() throws {
+        try Passthrough.check(words, of: Exec.self)
         guard words.count > 1, let name = words.first else {
             throw HostError(
                 .badInput, "a container and a command are needed",

@@ -71,6 +71,7 @@ struct Run: ParsableCommand {
 
     func run() throws {
         var clock = PhaseClock()
+        try Passthrough.check(words, of: Run.self)
         guard let image = words.first else {
             throw HostError(
                 .badInput, "no image is named", remedy: "write it as `apus run IMAGE [COMMAND…]`")
@@ -121,6 +122,19 @@ struct Run: ParsableCommand {
             wanted.columns = size.columns
             wanted.rows = size.rows
         }
+    }
+}
+
+/// Words that are taken as they are, the first of which is no option.
+enum Passthrough {
+    /// Refuses an option that the command does not have, which would be taken for the first word.
+    static func check(_ words: [String], of command: any ParsableCommand.Type) throws {
+        guard let first = words.first, first.hasPrefix("-"), first != "-" else { return }
+        if first == "--help" || first == "-h" { throw CleanExit.helpRequest(command) }
+        let name = command.configuration.commandName ?? "\(command)".lowercased()
+        throw HostError(
+            .badInput, "apus \(name) has no option \(first)",
+            remedy: "see `apus \(name) --help`")
     }
 }
 

@@ -1,34 +1,49 @@
 internal import CArchive
-internal import Linux
+package import Linux
 
 /// What an archive says of one of its entries.
 ///
 /// Nothing of it has been checked.
-struct ArchiveEntry {
-    enum Kind { case file, directory, symlink, hardLink, character, block, fifo, other }
+package struct ArchiveEntry {
+    /// Types of tar(5).
+    package enum Kind: CaseIterable, Sendable {
+        case file, directory, symlink, hardLink, character, block, fifo, other
+    }
 
-    var kind: Kind
+    package var kind: Kind
     /// As in the archive: any bytes, maybe absolute, maybe with `..`.
-    var path: PathBytes
+    package var path: PathBytes
     /// What a symbolic or hard link names.
-    var target: PathBytes
+    package var target = PathBytes("")
     /// Permission, set-id and sticky bits.
-    var permissions: UInt32
-    var uid: Int64
-    var gid: Int64
-    var size: Int64
-    var modifiedSeconds: Int64
-    var modifiedNanoseconds: Int64
-    var major: UInt64
-    var minor: UInt64
-    var attributes: [(key: PathBytes, value: [UInt8])]
+    package var permissions: UInt32 = 0
+    package var uid: Int64 = 0
+    package var gid: Int64 = 0
+    package var size: Int64 = 0
+    package var modifiedSeconds: Int64 = 0
+    package var modifiedNanoseconds: Int64 = 0
+    package var major: UInt64 = 0
+    package var minor: UInt64 = 0
+    package var attributes: [(key: PathBytes, value: [UInt8])] = []
+
+    /// An entry with nothing special.
+    package init(_ kind: Kind, _ path: PathBytes) {
+        self.kind = kind
+        self.path = path
+    }
 }
 
 /// Part of an entry's data.
-struct ArchiveBlock {
+package struct ArchiveBlock {
     /// Where in the file it belongs; what no block covers is a hole.
-    var offset: Int64
-    var bytes: [UInt8]
+    package var offset: Int64
+    package var bytes: [UInt8]
+
+    /// Bytes at an offset.
+    package init(offset: Int64, bytes: [UInt8]) {
+        self.offset = offset
+        self.bytes = bytes
+    }
 }
 
 /// libarchive reading from a `ByteSource`: the only place that touches the C library.
@@ -232,14 +247,17 @@ struct ArchiveBlock {
             unsafe attributes.append((path(key), bytes))
         }
         let link = unsafe hardLink ?? archive_entry_symlink(entry)
-        return unsafe ArchiveEntry(
-            kind: kind, path: path(archive_entry_pathname(entry)), target: path(link),
-            permissions: UInt32(archive_entry_perm(entry)) & 0o7777,
-            uid: archive_entry_uid(entry), gid: archive_entry_gid(entry),
-            size: archive_entry_size(entry),
-            modifiedSeconds: Int64(archive_entry_mtime(entry)),
-            modifiedNanoseconds: Int64(archive_entry_mtime_nsec(entry)),
-            major: UInt64(archive_entry_rdevmajor(entry)),
-            minor: UInt64(archive_entry_rdevminor(entry)), attributes: attributes)
+        var out = unsafe ArchiveEntry(kind, path(archive_entry_pathname(entry)))
+        unsafe out.target = path(link)
+        unsafe out.permissions = UInt32(archive_entry_perm(entry)) & 0o7777
+        unsafe out.uid = archive_entry_uid(entry)
+        unsafe out.gid = archive_entry_gid(entry)
+        unsafe out.size = archive_entry_size(entry)
+        unsafe out.modifiedSeconds = Int64(archive_entry_mtime(entry))
+        unsafe out.modifiedNanoseconds = Int64(archive_entry_mtime_nsec(entry))
+        unsafe out.major = UInt64(archive_entry_rdevmajor(entry))
+        unsafe out.minor = UInt64(archive_entry_rdevminor(entry))
+        out.attributes = attributes
+        return out
     }
 }

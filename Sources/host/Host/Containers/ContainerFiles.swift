@@ -25,6 +25,11 @@ package struct ContainerFiles: Sendable {
     var scratch: String { "\(folder)/scratch.ext4" }
     /// Where the shim listens, as it noted it.
     var address: String { "\(bundle)/address" }
+    /// Where the shim sends its events; nil when the path is longer than a socket's may be.
+    var events: String? {
+        let path = "\(state)/events"
+        return path.utf8.count < 108 ? path : nil
+    }
     var streams: StreamPaths { StreamPaths(folder: state) }
 
     /// The shim's socket; nil before there is one and after it is gone.

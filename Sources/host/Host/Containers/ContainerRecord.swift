@@ -44,6 +44,8 @@ package struct ContainerRecord: Codable, Sendable, Equatable {
     package var pid: Int32?
     /// 0…255; 128 + n for signal n.
     package var exitStatus: Int32?
+    /// Whether one of its processes was killed because it ran out of memory.
+    package var outOfMemory: Bool?
     /// Why it ended, if not by itself.
     package var failure: String?
 

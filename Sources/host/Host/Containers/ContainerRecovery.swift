@@ -46,7 +46,10 @@ extension ContainerStore {
             record = TaskEnd.recorded(record, result)
             try write(record)
         }
-        TaskEnd(self, record, shim).finish()
+        if TaskEnd(self, record, shim).finish(), record.state == .exited {
+            record.outOfMemory = true
+            try write(record)
+        }
         if record.state == .created || record.removes { try erase(record.id) }
     }
 }

@@ -40,6 +40,7 @@ final class ContainerWatch {
     /// To the command; nil once that is gone.
     private var channel: UnixSocket?
     private var output: ContainerOutput?
+    private var events: EventListener?
     /// Keeps the input open: the process then waits, rather than reading its end.
     private var input: SharedFile?
     /// Whether the command left on purpose.
@@ -84,7 +85,7 @@ final class ContainerWatch {
         if pid == 0 {
             leaveCommand(lock: lock.number, channel: nil)
             let watch = ContainerWatch(containers, record, shim, channel: nil)
-            watch.openOutput()
+            watch.openStreams()
             watch.watch(task)
         }
     }
@@ -125,7 +126,7 @@ final class ContainerWatch {
         do throws(HostError) {
             task = try start(new)
         } catch {
-            TaskEnd(containers, record, shim).finish()
+            TaskEnd(containers, record, shim, events: events).finish()
             try? containers.erase(record.id)
             tell(.failed(error))
             Process.exit(1)
@@ -135,10 +136,11 @@ final class ContainerWatch {
 
     private func start(_ new: NewContainer) throws(HostError) -> TaskClient {
         try Failpoint.watchBegun.reach()
-        openOutput()
+        openStreams()
         let options = try ShimOptions(isolation: new.options.isolation)
         let socket = try shim.start(
-            id: record.id, bundle: files.bundle, options: try encode(options.message))
+            id: record.id, bundle: files.bundle, events: files.events,
+            options: try encode(options.message))
         try Failpoint.watchShim.reach()
         let task = TaskClient(socket: socket, id: record.id)
         do {
@@ -198,7 +200,8 @@ final class ContainerWatch {
         return request
     }
 
-    private func openOutput() {
+    private func openStreams() {
+        events = files.events.flatMap { try? EventListener($0) }
         output = try? ContainerOutput(
             files.streams, log: files.log, hasErrors: !record.terminal)
     }
@@ -272,7 +275,10 @@ final class ContainerWatch {
         record = TaskEnd.recorded(record, result)
         tell(.exited(status: record.exitStatus ?? 255, failure: record.failure))
         try? containers.write(record)
-        TaskEnd(containers, record, shim).finish()
+        if TaskEnd(containers, record, shim, events: events).finish() {
+            record.outOfMemory = true
+            try? containers.write(record)
+        }
         if record.removes { try? containers.erase(record.id) }
         tell(.gone)
     }

@@ -5,7 +5,7 @@ internal import Linux
 ///
 /// docker-archive (`manifest.json`) and OCI layout (`index.json`) are understood; where an archive
 /// is both, the first counts, for it names every image with every tag.
-struct ImageArchive {
+package struct ImageArchive {
     /// An image found in it.
     struct Image {
         var id: Digest
@@ -45,6 +45,14 @@ struct ImageArchive {
                 remedy: "save one that was built for this platform")
         }
     }
+
+    /// Reads an archive that is in memory, for its documents alone.
+    package init(bytes: [UInt8], name: String, limits: ImportLimits) throws(HostError) {
+        try self.init(MemorySource(bytes), name: name, limits: limits)
+    }
+
+    /// Digests of the images found, and how many layers each has.
+    package var summary: [(id: String, layers: Int)] { images.map { ($0.id.hex, $0.layers.count) } }
 
     private static func scan(
         _ source: ByteSource, _ name: String, _ limits: ImportLimits

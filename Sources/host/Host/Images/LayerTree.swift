@@ -6,11 +6,11 @@ internal import Linux
 /// component that is not followed, and what an entry replaces is removed first. Whiteouts become
 /// what overlay takes for them: a character device 0/0, and the attribute
 /// `trusted.overlay.opaque` of a directory. OCI image specification, "Layer".
-struct LayerTree: ~Copyable {
+package struct LayerTree: ~Copyable {
     private let root: Directory
     private let limits: ImportLimits
     /// Entries and bytes so far, those of earlier layers of the same import included.
-    private(set) var usage: Usage
+    package private(set) var usage: Usage
     /// The directory that the last entry was put in, since the next is mostly its neighbour.
     private var parent: Directory?
     private var parentPath: [PathBytes] = []
@@ -21,9 +21,12 @@ struct LayerTree: ~Copyable {
     ]
 
     /// What counts against the limits.
-    struct Usage {
-        var entries = 0
-        var bytes: Int64 = 0
+    package struct Usage: Sendable, Equatable {
+        package var entries = 0
+        package var bytes: Int64 = 0
+
+        /// Nothing yet.
+        package init() {}
     }
 
     private static let whiteout = Array(".wh.".utf8)
@@ -31,7 +34,7 @@ struct LayerTree: ~Copyable {
     private static let opaqueKey = PathBytes("trusted.overlay.opaque")
 
     /// Unpacks below an empty directory, which the caller keeps from others (mode 0700 above it).
-    init(at path: String, limits: ImportLimits, usage: Usage) throws(HostError) {
+    package init(at path: String, limits: ImportLimits, usage: Usage) throws(HostError) {
         root = try system(path) { () throws(Errno) in
             let root = try Directory(path)
             try root.setOwn(uid: 0, gid: 0, permissions: 0o755)
@@ -44,7 +47,7 @@ struct LayerTree: ~Copyable {
     // MARK: - Entries
 
     /// Puts one entry in place; `data` gives a file's content.
-    mutating func add(
+    package mutating func add(
         _ entry: ArchiveEntry, data: () throws(HostError) -> ArchiveBlock?
     ) throws(HostError) {
         usage.entries += 1
@@ -73,7 +76,7 @@ struct LayerTree: ~Copyable {
     }
 
     /// Sets the times of directories; to be called after the last entry.
-    consuming func finish() throws(HostError) {
+    package consuming func finish() throws(HostError) {
         for time in times {
             let path = try components(time.path)
             do throws(Errno) {

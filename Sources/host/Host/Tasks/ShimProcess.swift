@@ -55,8 +55,14 @@ package struct ShimProcess: Sendable {
     }
 
     /// Starts a container's shim in its bundle and answers the path of its socket.
-    func start(id: String, bundle: String, options: [UInt8]) throws(HostError) -> String {
-        let answer = try run(flags(id) + ["start"], in: bundle, input: options)
+    ///
+    /// Its events go to the socket `events`.
+    func start(
+        id: String, bundle: String, events: String?, options: [UInt8]
+    ) throws(HostError) -> String {
+        let environment = events.map { ["TTRPC_ADDRESS=\($0)"] } ?? []
+        let answer = try run(
+            flags(id) + ["start"], in: bundle, input: options, environment: environment)
         let text = String(decoding: answer.output, as: UTF8.self)
         guard answer.status == 0, text.hasPrefix("unix://") else {
             let line = text.split(separator: "\n").joined(separator: " ")
@@ -77,10 +83,10 @@ package struct ShimProcess: Sendable {
 
     /// Both outputs are one pipe, read to its end, and the input ends behind what is given.
     private func run(
-        _ words: [String], in folder: String, input: [UInt8]
+        _ words: [String], in folder: String, input: [UInt8], environment: [String] = []
     ) throws(HostError) -> (status: Int32, output: [UInt8]) {
         let path = Process.environment("PATH") ?? "/usr/sbin:/usr/bin:/sbin:/bin"
-        var spawn = Spawn(self.path, words, environment: ["PATH=\(path)"] + Failpoint.environment)
+        var spawn = Spawn(self.path, words, environment: ["PATH=\(path)"] + environment + Failpoint.environment)
         let output = try system("pipe") { () throws(Errno) in try File.pipe() }
         let given = try system("pipe") { () throws(Errno) in try File.pipe() }
         spawn.descriptors = [given.reader.number, output.writer.number, output.writer.number]

@@ -7,9 +7,15 @@ struct TaskEnd {
     private let record: ContainerRecord
     private let files: ContainerFiles
     private let shim: ShimProcess
+    private let events: EventListener?
     private static let patience: Int64 = 10_000_000_000
 
-    init(_ containers: ContainerStore, _ record: ContainerRecord, _ shim: ShimProcess) {
+    /// Takes over the listener of those who have one.
+    init(
+        _ containers: ContainerStore, _ record: ContainerRecord, _ shim: ShimProcess,
+        events: EventListener? = nil
+    ) {
+        self.events = events
         self.record = record
         files = containers.files(record.id)
         self.shim = shim
@@ -40,10 +46,17 @@ struct TaskEnd {
     }
 
     /// Ends everything: quickly when the shim helps, by force when it does not.
-    func finish() {
+    ///
+    /// Returns whether the shim told that the container ran out of memory; it sends what it has to
+    /// tell before it ends.
+    @discardableResult
+    func finish() -> Bool {
+        let events = events ?? files.events.flatMap { try? EventListener($0) }
         if !endByShim() { endByForce() }
+        events?.finish()
         try? File.remove(files.address)
         files.streams.remove()
+        return events?.ranOutOfMemory ?? false
     }
 
     /// The same when it was not done yet.
