@@ -112,6 +112,8 @@ struct MessagesTests {
             refusal { $0.capabilities = CapabilitySpecification(effective: ["CAP_CHOWN"]) }?.code
                 == .invalidArgument)
         #expect(
+            refusal { $0.capabilities = CapabilitySpecification(ambient: ["CAP_CHOWN"]) } == nil)
+        #expect(
             refusal { $0.seccomp = SeccompSpecification(defaultAction: "SCMP_ACT_NOTIFY") }?.code
                 == .unimplemented)
     }

@@ -28,13 +28,12 @@ extension ProcessPlan {
         effective = try ProcessPlan.set(sets.effective)
         inheritable = try ProcessPlan.set(sets.inheritable)
         permitted = try ProcessPlan.set(sets.permitted)
-        ambient = try ProcessPlan.set(sets.ambient)
+        // The kernel knows no others (capabilities(7)), and runc leaves them out as well: its own
+        // `runc spec` names ambient ones that nothing inherits.
+        ambient = try ProcessPlan.set(sets.ambient).intersection(permitted)
+            .intersection(inheritable)
         guard effective.isSubset(of: permitted) else {
             throw Status(.invalidArgument, "capabilities: effective ones must be permitted")
-        }
-        guard ambient.isSubset(of: permitted.intersection(inheritable)) else {
-            throw Status(
-                .invalidArgument, "capabilities: ambient ones must be permitted and inheritable")
         }
         limits = []
         for limit in asked.rlimits { limits.append(try ProcessPlan.limit(limit)) }
