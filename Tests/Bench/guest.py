@@ -20,7 +20,7 @@ import machines
 import ttrpc
 from machines import AGENT, Ours, Qemu
 
-BOOTS, READS, RUNS = 9, 5, 7
+BOOTS, READS, RUNS = 7, 3, 7
 
 
 def say(text):
@@ -69,7 +69,7 @@ def agent(folder, layer):
         # Without a pid namespace of its own the container sees PID 1.
         machine.agent.call(AGENT, "CreateContainer", ttrpc.message(
             (1, "c"), (2, ttrpc.message((1, "layer0"))), (3, process),
-            (4, ttrpc.message((1, "/proc"), (2, "proc"), (3, "proc"))),
+            (5, ttrpc.message((1, "/proc"), (2, "proc"), (3, "proc"))),
             (9, ttrpc.message((2, token))), (10, bytes([2, 3, 4, 5]))), 120)
         machine.agent.call(AGENT, "StartProcess", ttrpc.message((1, "c")), 120)
         text = b""

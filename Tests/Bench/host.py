@@ -49,6 +49,9 @@ class Shim:
         config["linux"]["cgroupsPath"] = f"/{self.id}"
         with open(f"{self.bundle}/config.json", "w", encoding="utf-8") as file:
             json.dump(config, file)
+        # containerd's shim does not run without somebody who reads its log.
+        os.mkfifo(f"{self.bundle}/log")
+        self.log = os.open(f"{self.bundle}/log", os.O_RDWR | os.O_NONBLOCK)
         self.events = ttrpc.serve_nothing(f"{self.folder}/containerd")
         self.words = [program, "-namespace", "bench", "-address", f"{self.folder}/containerd",
                       "-publish-binary", "/bin/true", "-id", self.id]
@@ -58,12 +61,14 @@ class Shim:
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
         address = started.stdout.strip()
         self.client = ttrpc.Client.unix(address.removeprefix("unix://"))
-        stdout = f"{self.folder}/stdout"
-        os.mkfifo(stdout)
-        self.output = os.open(stdout, os.O_RDWR | os.O_NONBLOCK)
+        fifos = [f"{self.folder}/stdout", f"{self.folder}/stderr"]
+        for path in fifos:
+            os.mkfifo(path)
+        self.outputs = [os.open(path, os.O_RDWR | os.O_NONBLOCK) for path in fifos]
         mount = ttrpc.message((1, "bind"), (2, root), (4, "rbind"), (4, "rw"))
         self.client.call(TASK, "Create", ttrpc.message(
-            (1, self.id), (2, self.bundle), (3, mount), (6, stdout), (10, options)))
+            (1, self.id), (2, self.bundle), (3, mount), (6, fifos[0]), (7, fifos[1]),
+            (10, options)))
         self.client.call(TASK, "Start", ttrpc.message((1, self.id)))
         connected = self.client.call(TASK, "Connect", ttrpc.message((1, self.id)))
         self.pid = connected[1][0]
@@ -89,7 +94,8 @@ class Shim:
         subprocess.run([*self.words, "-bundle", self.bundle, "delete"], cwd=self.bundle,
                        check=False, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                        stderr=subprocess.DEVNULL)
-        os.close(self.output)
+        for descriptor in [*self.outputs, self.log]:
+            os.close(descriptor)
         self.events.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
