@@ -110,7 +110,8 @@ public enum VMMProgram {
             let reason = loop.run(control)
             machine.serial.flush()
             control.send(.exited(reason))
-            return 0
+            // Without taking the machine apart: the kernel does that.
+            Process.exit(0)
         } catch {
             print("apus-vmm: \(error)\n", to: 2)
             control.send(.failed(error.description))

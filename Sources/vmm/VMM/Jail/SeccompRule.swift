@@ -53,6 +53,8 @@ struct SeccompRule {
             SeccompRule("clock_gettime"),
             SeccompRule("rt_sigreturn"),
             SeccompRule("restart_syscall"),
+            // A thread that ends.
+            SeccompRule("rt_sigprocmask"),
             SeccompRule("sched_yield"),
             SeccompRule("exit"),
             SeccompRule("exit_group"),
@@ -103,7 +105,6 @@ struct SeccompRule {
             // To the vCPU threads.
             SeccompRule("tgkill", .equal(0, UInt64(Process.id))),
             SeccompRule("getpid"),
-            SeccompRule("rt_sigprocmask"),
         ]
     }
     private static let emptyPath: UInt64 = 0x1000
@@ -111,7 +112,6 @@ struct SeccompRule {
     private static var virtualCPU: [SeccompRule] {
         devices + [
             SeccompRule("ioctl", .equal(1, runVirtualCPU), priority: 255),
-            SeccompRule("rt_sigprocmask"),
         ]
     }
 

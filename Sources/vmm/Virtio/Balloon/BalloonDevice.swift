@@ -146,6 +146,12 @@ package struct BalloonDevice: ~Copyable, VirtioDevice {
                     run.length += UInt32(BalloonDevice.pageSize)
                     continue
                 }
+                // Linux names free pages downwards.
+                if run.length > 0, address + BalloonDevice.pageSize == run.address {
+                    run.address = address
+                    run.length += UInt32(BalloonDevice.pageSize)
+                    continue
+                }
                 if run.length > 0 { discarded += try memory.discard(run) }
                 run = GuestRange(address: address, length: UInt32(BalloonDevice.pageSize))
             }
