@@ -109,6 +109,36 @@ struct GuestTests {
                 == [0, 1, 1, 1, 2, 1, 3, 1, 4, 1, 5, 1, 0, 0])
     }
 
+    @Test func stringInputLongerThanAPageComesWhole() throws {
+        let total = 5000
+        let guest = try TinyGuest([
+            0xbf, 0x00, 0x30,  // mov di, 0x3000
+            0xb9, UInt8(total & 0xff), UInt8(total >> 8),  // mov cx, total
+            0xba, 0xe9, 0x00,  // mov dx, 0xe9
+            0xfc,  // cld
+            0xf3, 0x6c,  // rep insb
+            0xf4,  // hlt
+        ])
+        var given: [UInt8] = []
+        loop: while given.count <= total {
+            switch try guest.cpu.run() {
+            case .portIn(0xe9, 1, let count):
+                #expect(count <= 4096)
+                for index in 0..<count {
+                    let value = UInt8(truncatingIfNeeded: given.count &* 7)
+                    guest.cpu.answerPort(UInt32(value), element: index)
+                    given.append(value)
+                }
+            case .halted: break loop
+            case let exit:
+                Issue.record("unexpected \(exit)")
+                break loop
+            }
+        }
+        #expect(given.count == total)
+        #expect(try guest.memory.bytes(at: 0x3000, count: total) == given)
+    }
+
     @Test func mmioOfEachSize() throws {
         let guest = try TinyGuest([
             0xb8, 0x00, 0xf0,  // mov ax, 0xf000
