@@ -90,6 +90,9 @@ final class VirtualCPUThread: Sendable {
     /// Reads the state of a virtual CPU that is paused.
     func saveState() throws(KVMError) -> VirtualCPUState { try runner.cpu.save() }
 
+    /// Writes a saved state into a virtual CPU that has not run.
+    func restoreState(_ state: VirtualCPUState) throws(KVMError) { try runner.cpu.restore(state) }
+
     private func interrupt() {
         runner.cpu.requestExit()
         // The thread can't be gone: its handle lives as long as this object.
