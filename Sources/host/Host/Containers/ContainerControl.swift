@@ -102,7 +102,11 @@ extension ContainerStore {
         let deadline = Clock.monotonic + 10_000_000_000
         while read(record.id) != nil {
             if let lock = try? FileLock.attempt(path, .exclusive) {
-                TaskEnd(self, record, shim).finishIfNeeded()
+                guard TaskEnd(self, record, shim).finishIfNeeded() else {
+                    throw HostError(
+                        .system, "what container \(record.name) left cannot be removed",
+                        remedy: "see \(files(record.id).bundle) and the kernel's log")
+                }
                 try erase(record.id)
                 _ = consume lock
                 return

@@ -46,10 +46,12 @@ extension ContainerStore {
             record = TaskEnd.recorded(record, result)
             try write(record)
         }
-        if TaskEnd(self, record, shim).finish(), record.state == .exited {
+        let result = TaskEnd(self, record, shim).finish()
+        if result.ranOutOfMemory, record.state == .exited {
             record.outOfMemory = true
             try write(record)
         }
+        guard result.isClean else { return }
         if record.state == .created || record.removes { try erase(record.id) }
     }
 }

@@ -60,6 +60,13 @@ package struct ContainerStore: Sendable {
     /// They are moved away first, so that a kill leaves the whole container or none.
     func erase(_ id: String) throws(HostError) {
         let files = files(id)
+        // Under another path, mounts in it would be found by nobody.
+        let mounts = (try? File.read("/proc/self/mountinfo", limit: 64 << 20)) ?? []
+        if String(decoding: mounts, as: UTF8.self).contains(" \(files.folder)/") {
+            throw HostError(
+                .state, "container \(id.prefix(12)) still has mounts in \(files.folder)",
+                remedy: "unmount them")
+        }
         try? File.removeTree(files.state)
         let work = try store.makeWorkFolder()
         let place = "\(work.path)/gone"

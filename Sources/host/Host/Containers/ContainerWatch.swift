@@ -126,8 +126,9 @@ final class ContainerWatch {
         do throws(HostError) {
             task = try start(new)
         } catch {
-            TaskEnd(containers, record, shim, events: events).finish()
-            try? containers.erase(record.id)
+            if TaskEnd(containers, record, shim, events: events).finish().isClean {
+                try? containers.erase(record.id)
+            }
             tell(.failed(error))
             Process.exit(1)
         }
@@ -275,11 +276,12 @@ final class ContainerWatch {
         record = TaskEnd.recorded(record, result)
         tell(.exited(status: record.exitStatus ?? 255, failure: record.failure))
         try? containers.write(record)
-        if TaskEnd(containers, record, shim, events: events).finish() {
+        let result = TaskEnd(containers, record, shim, events: events).finish()
+        if result.ranOutOfMemory {
             record.outOfMemory = true
             try? containers.write(record)
         }
-        if record.removes { try? containers.erase(record.id) }
+        if record.removes, result.isClean { try? containers.erase(record.id) }
         tell(.gone)
     }
 

@@ -45,23 +45,31 @@ struct TaskEnd {
         files.socket ?? shim.socket(of: record.id)
     }
 
-    /// Ends everything: quickly when the shim helps, by force when it does not.
-    ///
-    /// Returns whether the shim told that the container ran out of memory; it sends what it has to
-    /// tell before it ends.
-    @discardableResult
-    func finish() -> Bool {
-        let events = events ?? files.events.flatMap { try? EventListener($0) }
-        if !endByShim() { endByForce() }
-        events?.finish()
-        try? File.remove(files.address)
-        files.streams.remove()
-        return events?.ranOutOfMemory ?? false
+    /// How it went.
+    struct Cleaning: Sendable, Equatable {
+        /// Whether nothing is left; if not, the next command tries again.
+        var isClean: Bool
+        /// Whether the shim told that the container ran out of memory; it sends what it has to tell
+        /// before it ends.
+        var ranOutOfMemory: Bool
     }
 
-    /// The same when it was not done yet.
-    func finishIfNeeded() {
-        if File.exists(files.address) || File.exists(files.state) { finish() }
+    /// Ends everything: quickly when the shim helps, by force when it does not.
+    func finish() -> Cleaning {
+        let events = events ?? files.events.flatMap { try? EventListener($0) }
+        let isClean = endByShim() || endByForce() || endByForce()
+        events?.finish()
+        if isClean {
+            try? File.remove(files.address)
+            files.streams.remove()
+        }
+        return Cleaning(isClean: isClean, ranOutOfMemory: events?.ranOutOfMemory ?? false)
+    }
+
+    /// The same when it was not done yet; whether nothing is left.
+    func finishIfNeeded() -> Bool {
+        if File.exists(files.address) || File.exists(files.state) { return finish().isClean }
+        return true
     }
 
     /// Asks the shim to delete the container and to end; false when it did not all work.
@@ -107,6 +115,8 @@ struct TaskEnd {
         return false
     }
 
-    /// A fresh shim process undoes what the dead one noted.
-    private func endByForce() { try? shim.delete(id: record.id, bundle: files.bundle) }
+    /// A fresh shim process undoes what the dead one noted; false if it did not get to its end.
+    private func endByForce() -> Bool {
+        (try? shim.delete(id: record.id, bundle: files.bundle)) != nil
+    }
 }
