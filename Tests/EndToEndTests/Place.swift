@@ -1,4 +1,5 @@
 import Linux
+import Synchronization
 import Testing
 
 /// Where one run of the suite keeps images and containers, and how it calls `apus` there.
@@ -12,6 +13,10 @@ final class Place: Sendable {
     /// The image that `hack/make-image` makes.
     static let image = "busybox"
 
+    /// What the containers were called that there have been, and the sockets of their shims: others
+    /// on this machine may have some of their own.
+    let seen = Mutex((ids: Set<String>(), sockets: Set<String>()))
+
     /// Makes the folders and imports the image.
     init() throws {
         try File.makeDirectory(path, mode: 0o700)
@@ -21,6 +26,34 @@ final class Place: Sendable {
         let imported = try start("image import", [archive]).finish()
         try #require(imported.status == 0, "\(imported.all)")
         try File.remove(archive)
+        let watched = Watched(self)
+        _ = try Thread(name: "watch") {
+            while let place = watched.place {
+                place.look()
+                pause(10)
+            }
+        }
+    }
+
+    /// Does not keep the place alive.
+    private final class Watched: Sendable {
+        private let reference: Mutex<WeakPlace>
+        init(_ place: Place) { reference = Mutex(WeakPlace(place: place)) }
+        var place: Place? { reference.withLock { $0.place } }
+    }
+
+    private struct WeakPlace { weak var place: Place? }
+
+    /// Notes the containers that there are.
+    private func look() {
+        for id in (try? File.list("\(root)/containers")) ?? [] {
+            let address = try? File.read("\(root)/containers/\(id)/bundle/address", limit: 256)
+            seen.withLock { seen in
+                seen.ids.insert(id)
+                guard let address else { return }
+                seen.sockets.insert(String(decoding: address.dropFirst(7), as: UTF8.self))
+            }
+        }
     }
 
     deinit { try? File.removeTree(path) }

@@ -176,6 +176,19 @@ extension EndToEnd {
             #expect((outcome.word == own) == !Programs.isKVM, "\(outcome.all)")
         }
 
+        @Test("isolation auto: a microVM, or an error that names --isolation runc")
+        func automatic() throws {
+            let place = try #require(Place.current)
+            let words = ["--rm", "--isolation", "auto", Place.image, "echo", "x"]
+            let outcome = try place.start("run", words).finish()
+            if Programs.isKVM {
+                #expect(outcome.text == "x\n" && outcome.status == 0, "\(outcome.all)")
+            } else if outcome.status != 0 {
+                #expect(outcome.status == 125, "\(outcome.all)")
+                #expect(outcome.errors.contains("--isolation runc"), "\(outcome.all)")
+            }
+        }
+
         @Test("files of the kernel are masked or read-only, and capabilities few")
         func masked() throws {
             let outcome = try shell(

@@ -1,12 +1,15 @@
 import Linux
+import Synchronization
 import Testing
 
 /// What containers of a place show on the machine.
 enum Traces {
     /// A line for each trace there is now.
     static func now(of place: Place) -> Set<String> {
-        Set(processes(of: place) + mounts(of: place) + loops(of: place) + cgroups + links)
-            .union(files(of: place))
+        Set(
+            processes(of: place) + mounts(of: place) + loops(of: place) + cgroups(of: place) + links
+        )
+        .union(files(of: place))
     }
 
     /// The programs under test, and whatever names the place.
@@ -37,19 +40,20 @@ enum Traces {
         }
     }
 
-    /// Cgroups three folders deep that are named like a container: by 64 hexadecimal digits.
-    private static var cgroups: [String] {
+    /// Cgroups that are named like a container of the place.
+    private static func cgroups(of place: Place) -> [String] {
         var found: [String] = []
+        let ids = place.seen.withLock { $0.ids }
         func look(_ folder: String, _ depth: Int) {
             for name in (try? File.list(folder)) ?? [] {
                 let path = "\(folder)/\(name)"
                 let kind = (try? File.status(path, followingLinks: false))?.kind
                 guard kind == .directory else { continue }
-                if name.utf8.count >= 64 { found.append("cgroup \(path)") }
+                if ids.contains(name) { found.append("cgroup \(path)") }
                 if depth > 0 { look(path, depth - 1) }
             }
         }
-        look("/sys/fs/cgroup", 3)
+        look("/sys/fs/cgroup", 4)
         return found
     }
 
@@ -70,10 +74,8 @@ enum Traces {
         for folder in [place.state, "\(place.root)/containers", "\(place.root)/tmp"] {
             look(folder)
         }
-        for name in (try? File.list("/run/apus/s")) ?? [] where name != ".lock" {
-            found.append("socket /run/apus/s/\(name)")
-        }
-        return found
+        let sockets = place.seen.withLock { $0.sockets }
+        return found + sockets.filter { File.exists($0) }.map { "socket \($0)" }
     }
 
     private static func text(_ path: String) -> String {
