@@ -265,6 +265,11 @@ struct GuestTests {
             try guest.cpu.setMSRs([MSR(MSR.star, 6), MSR(0xdead, 1)])
         }
         #expect(try guest.cpu.tscKilohertz() > 0)
+        // More than one call takes.
+        let many = [UInt32](repeating: MSR.lstar, count: 600)
+        #expect(try guest.cpu.msrs(many).count == 600)
+        try guest.cpu.setMSRs(many.enumerated().map { MSR($1, UInt64($0)) })
+        #expect(try guest.cpu.msrs([MSR.lstar]) == [MSR(MSR.lstar, 599)])
     }
 
     @Test func requestedExitComesBeforeTheFirstInstruction() throws {

@@ -73,6 +73,18 @@ import Testing
         #expect(MSRTable.decode([0]).isEmpty)
     }
 
+    @Test func exitsAreToldInWords() {
+        #expect(
+            Exit.portIn(port: 0x3f8, size: 1, count: 2).description
+                == "read of 2 times 1 bytes at port 0x3f8")
+        #expect(
+            Exit.mmioWrite(address: 0xc000_0050, size: 4, value: 1).description
+                == "write of 0x1 in 4 bytes at 0xc0000050")
+        #expect(Exit.shutdown.description == "triple fault")
+        #expect(Exit.failedEntry(reason: 0x8000_0021).description.hasSuffix("0x80000021"))
+        #expect(Exit.other(reason: 37).description == "exit reason 37")
+    }
+
     @Test func deadlineOfAnExpiredTimerIsNow() {
         var apic = LocalAPIC(words: [UInt32](repeating: 0, count: LocalAPIC.size / 4))
         apic[LocalAPIC.timer] = 2 << 17 | 0xec

@@ -63,3 +63,26 @@ package enum Exit: Sendable, Equatable {
         }
     }
 }
+
+extension Exit: CustomStringConvertible {
+    /// Text for a person.
+    package var description: String {
+        func hex(_ value: some BinaryInteger) -> String { "0x" + String(value, radix: 16) }
+        return switch self {
+        case .portIn(let port, let size, let count):
+            "read of \(count) times \(size) bytes at port \(hex(port))"
+        case .portOut(let port, let size, let count, _):
+            "write of \(count) times \(size) bytes at port \(hex(port))"
+        case .mmioRead(let address, let size): "read of \(size) bytes at \(hex(address))"
+        case .mmioWrite(let address, let size, let value):
+            "write of \(hex(value)) in \(size) bytes at \(hex(address))"
+        case .halted: "halt"
+        case .shutdown: "triple fault"
+        case .interrupted: "interruption"
+        case .systemEvent(let type): "system event \(type)"
+        case .failedEntry(let reason): "failed entry, reason \(hex(reason))"
+        case .internalError(let suberror): "internal error \(suberror)"
+        case .other(let reason): "exit reason \(reason)"
+        }
+    }
+}

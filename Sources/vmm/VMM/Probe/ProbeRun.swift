@@ -121,7 +121,7 @@ final class ProbeRun: Sendable {
                 self.progress.withLock { $0.failure = failure }
                 self.ended.signal()
             }
-            if try !ended.descriptor.wait(.readable, timeout: ProbeRun.patience) {
+            if try !waitForEnd() {
                 late.store(true, ordering: .sequentiallyConsistent)
                 cpu.requestExit()
                 try thread.signal(VirtualCPUThread.kick)
@@ -131,6 +131,17 @@ final class ProbeRun: Sendable {
             progress.withLock { $0.failure = .error(.call("thread of the probe", error)) }
         }
         return progress.withLock { $0 }
+    }
+
+    /// False when the guest takes too long.
+    private func waitForEnd() throws(Errno) -> Bool {
+        let deadline = Clock.monotonic + Int64(ProbeRun.patience) * 1_000_000
+        while true {
+            let rest = (deadline - Clock.monotonic) / 1_000_000
+            guard rest > 0 else { return false }
+            // A signal to this thread ends the wait, too.
+            if try ended.descriptor.wait(.readable, timeout: Int32(rest)) { return true }
+        }
     }
 
     /// Runs the guest up to its end (nil) or to what stops it.
