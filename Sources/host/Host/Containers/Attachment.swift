@@ -49,6 +49,8 @@ final class Attachment: Sendable {
         Signal.int, Signal.term, Signal.hup, Signal.quit, Signal.usr1, Signal.usr2, Signal.winch)
     private static let pipeSize: Int32 = 1 << 20
     private static let chunk = 256 << 10
+    /// How long output that does not end may stay away once the process has ended; ns.
+    private var patience: Int64 { exec.isEmpty ? 30_000_000_000 : 2_000_000_000 }
     /// Status for a process that was killed because nobody read its output: that of SIGPIPE.
     static let brokenStatus: Int32 = 141
 
@@ -145,9 +147,9 @@ final class Attachment: Sendable {
             if now.open == 0 {
                 return .ended(status: now.isBroken ? Attachment.brokenStatus : status)
             }
-            // A descendant that outlives the process may hold its output open for ever.
+            // A descendant that outlives an exec may hold its output open for ever.
             if now.copied != progress.copied { progress = (now.copied, Clock.monotonic) }
-            if Clock.monotonic - progress.time > 2_000_000_000, !isBlocked {
+            if Clock.monotonic - progress.time > patience, !isBlocked {
                 return .ended(status: status)
             }
         }

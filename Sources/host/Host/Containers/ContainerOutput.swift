@@ -42,14 +42,16 @@ final class ContainerOutput {
         if !step(file, stream) { try? epoll.remove(file.descriptor.number) }
     }
 
-    /// Copies all that is left of a container that has ended.
+    /// Copies all that is left of a container that has ended, to the end that its shim makes, or
+    /// until nothing comes any more.
     func drain() {
-        while step(stdout, .stdout) {
-            if (try? stdout.descriptor.wait(.readable, timeout: 0)) != true { break }
-        }
-        guard let stderr else { return }
-        while step(stderr, .stderr) {
-            if (try? stderr.descriptor.wait(.readable, timeout: 0)) != true { break }
+        drain(stdout, .stdout)
+        if let stderr { drain(stderr, .stderr) }
+    }
+
+    private func drain(_ file: SharedFile, _ stream: ContainerLog.Stream) {
+        while step(file, stream) {
+            guard (try? file.descriptor.wait(.readable, timeout: 5000)) == true else { return }
         }
     }
 

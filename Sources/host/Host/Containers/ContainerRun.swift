@@ -44,6 +44,7 @@ extension ContainerStore {
             channel.detach()
             return .detached
         case .ended(let status):
+            ending.finish(channel)
             channel.finish()
             return .ended(status: status, failure: ending.failure)
         }
@@ -104,17 +105,11 @@ private struct RunEnding {
         switch channel.receive() {
         case .exited(let status, let failure):
             exit = (status, failure)
-            return .notYet
-        case .gone: return .status(exit?.status ?? 255)
+            return .status(status)
         case nil: break
         default: return .notYet
         }
-        // The process is gone and has not said that all is done.
-        _ = try? Process.reap(channel.pid, blocking: true)
-        if let exit {
-            try? containers.recover(shim)
-            return .status(exit.status)
-        }
+        // The process was killed: nobody but this command knows of the container now.
         let task = TaskClient(socket: shim.socket(of: record.id), id: record.id)
         guard let wait = try? TaskWait(task) else { return .status(255) }
         self.wait = wait
@@ -125,7 +120,12 @@ private struct RunEnding {
         guard let result = wait.result else { return .notYet }
         let ended = TaskEnd.recorded(record, result)
         exit = (ended.exitStatus ?? 255, ended.failure)
-        try? containers.recover(shim)
         return .status(ended.exitStatus ?? 255)
+    }
+
+    /// After all output was passed on: sees to it that nothing is left of what has ended.
+    func finish(_ channel: borrowing WatchChannel) {
+        if wait == nil, channel.awaitCleaning() { return }
+        try? containers.recover(shim)
     }
 }

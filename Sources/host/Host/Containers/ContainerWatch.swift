@@ -222,8 +222,6 @@ final class ContainerWatch {
             exit = .failure(Status(.internalError, "waiting: \(error)"))
         }
         end(exit)
-        if channel != nil { awaitCommandsEnd() }
-        if !record.removes { output?.drain() }
         Process.exit(0)
     }
 
@@ -250,10 +248,7 @@ final class ContainerWatch {
                 default: break
                 }
             }
-            if let result = wait.result {
-                if channel == nil { output?.drain() }
-                return result
-            }
+            if let result = wait.result { return result }
         }
     }
 
@@ -276,6 +271,8 @@ final class ContainerWatch {
         record = TaskEnd.recorded(record, result)
         tell(.exited(status: record.exitStatus ?? 255, failure: record.failure))
         try? containers.write(record)
+        // Before the shim lets go of what it has not passed on.
+        drain()
         let result = TaskEnd(containers, record, shim, events: events).finish()
         if result.ranOutOfMemory {
             record.outOfMemory = true
@@ -285,9 +282,12 @@ final class ContainerWatch {
         tell(.gone)
     }
 
-    /// Waits until the command in the foreground has read everything, or is gone.
-    private func awaitCommandsEnd() {
-        while let bytes = try? channel?.receive(limit: WatchMessage.limit).bytes, !bytes.isEmpty {}
+    /// Waits until the command in the foreground has read all output; what it leaves goes to the log.
+    private func drain() {
+        while let bytes = try? channel?.receive(limit: WatchMessage.limit).bytes, !bytes.isEmpty {
+            if bytes == WatchChannel.drained { return }
+        }
         channel = nil
+        output?.drain()
     }
 }

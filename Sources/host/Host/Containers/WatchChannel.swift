@@ -5,6 +5,9 @@ struct WatchChannel: ~Copyable {
     /// What a command says before it leaves a container that is to go on as it is.
     static let detached = Array("detach".utf8)
 
+    /// What a command says when it has passed on all that an ended container wrote.
+    static let drained = Array("drained".utf8)
+
     /// The process, a child of the command.
     let pid: Int32
     private let socket: UnixSocket
@@ -26,6 +29,16 @@ struct WatchChannel: ~Copyable {
 
     /// Tells that the container is to go on without the command.
     func detach() { _ = try? socket.send(WatchChannel.detached) }
+
+    /// Tells that the output was passed on, and waits until nothing of the container runs any more;
+    /// false when the process ended before that.
+    func awaitCleaning() -> Bool {
+        _ = try? socket.send(WatchChannel.drained)
+        while let message = receive() {
+            if message == .gone { return true }
+        }
+        return false
+    }
 
     /// Lets the process go and waits for its end; it has little to do any more.
     consuming func finish() {
