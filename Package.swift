@@ -159,6 +159,7 @@ let vmmFuzzers: [Target] = [
     fuzzer("block", ["Virtio", "GuestMemory", "Linux"]),
     fuzzer("balloon", ["Virtio", "GuestMemory", "Linux"]),
     fuzzer("mmio", ["Virtio", "GuestMemory", "Linux"]),
+    fuzzer("kernel-image", ["VMM", "Linux"]),
     fuzzer("net", ["Virtio", "GuestMemory", "Linux"]),
     fuzzer("vsock-device", ["Virtio", "GuestMemory", "Linux"]),
 ]

@@ -11,8 +11,8 @@ final class Machine {
     let serial: Serial
     /// By number of the device.
     let slots: [DeviceSlot]
-    private let machine: VirtualMachine
-    private let vcpus: [VirtualCPUThread]
+    let machine: VirtualMachine
+    let vcpus: [VirtualCPUThread]
     private let balloonLimit: UInt32
     private let filter: SeccompFilter
 
@@ -43,6 +43,11 @@ final class Machine {
         filter = filters.eventLoop
     }
 
+    deinit {
+        // Before their memory goes.
+        for vcpu in vcpus { try? vcpu.stop() }
+    }
+
     /// Confines the calling thread to what an event loop does; the other threads did so at their
     /// start.
     func confine() throws(MachineError) {
@@ -62,6 +67,8 @@ final class Machine {
 
     /// Stops every vCPU and returns when they have stopped.
     func pause() throws(MachineError) {
+        // All at once, then each.
+        for vcpu in vcpus { try? vcpu.requestPause() }
         for vcpu in vcpus {
             do throws(Errno) { _ = try vcpu.pause() } catch {
                 throw .descriptor("vCPU \(vcpu.index) does not stop", error)
