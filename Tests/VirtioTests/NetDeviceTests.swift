@@ -62,8 +62,7 @@ private final class CardLab {
     /// Offers a frame of the guest behind a header.
     func send(_ frame: [UInt8], _ header: NetHeader = NetHeader()) throws {
         let at = Self.frames + UInt64(transmit.nextAvailable % 32) * 0x1000
-        // SAFETY: bytes of any value are bytes.
-        try memory.copy(unsafe header.bytes.span.bytes, to: at)
+        try memory.copy(header.bytes, 0..<12, to: at)
         try memory.copy(frame, to: at + 64)
         try transmit.add([.read(at, 12), .read(at + 64, UInt32(frame.count))])
     }

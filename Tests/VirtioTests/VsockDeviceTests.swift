@@ -87,8 +87,7 @@ private final class SocketLab {
         header.flags = flags
         header.bufferSize = 1 << 20
         let at = Self.packets + UInt64(transmit.nextAvailable % transmit.size) * Self.page
-        // SAFETY: bytes of any value are bytes.
-        try memory.copy(unsafe header.bytes.span.bytes, to: at)
+        try memory.copy(header.bytes, 0..<44, to: at)
         var buffers: [RingDriver.Buffer] = [.read(at, 44)]
         if !payload.isEmpty {
             try memory.copy(payload, to: at + 44)

@@ -1,8 +1,10 @@
-internal import CLinux
-package import Linux
+// Public where the devices' hot paths must inline it: the compiler inlines no package function
+// across modules.
+public import CLinux
+public import Linux
 
 /// Why guest memory could not be reached.
-package enum GuestMemoryError: Error, Sendable, Equatable {
+public enum GuestMemoryError: Error, Sendable, Equatable {
     /// The range, or a part of it, is not memory of the guest.
     case outside(address: UInt64, length: UInt64)
     /// Address plus length does not fit 64 bits.
@@ -16,14 +18,15 @@ package enum GuestMemoryError: Error, Sendable, Equatable {
 }
 
 /// A stretch of guest physical memory.
-package struct GuestRange: Sendable, Equatable, BitwiseCopyable {
+public struct GuestRange: Sendable, Equatable, BitwiseCopyable {
     /// Guest physical address.
-    package var address: UInt64
+    public var address: UInt64
     /// Bytes.
-    package var length: UInt32
+    public var length: UInt32
 
     /// A stretch; whether it is memory is checked where it is used.
-    package init(address: UInt64, length: UInt32) {
+    @inlinable
+    public init(address: UInt64, length: UInt32) {
         self.address = address
         self.length = length
     }
@@ -35,24 +38,24 @@ package struct GuestRange: Sendable, Equatable, BitwiseCopyable {
 /// outside gets a pointer or a span: the guest writes at any moment, so bytes are copied out once
 /// and the copy is what counts. Every range passes `locate`, the one check there is. The object
 /// does not change after it was made; all threads may use it.
-package final class GuestMemory: Sendable {
+public final class GuestMemory: Sendable {
     /// A contiguous part, in the memfd and in this process too.
-    package struct Region: Sendable, Equatable {
+    public struct Region: Sendable, Equatable {
         /// First guest physical address.
-        package let start: UInt64
+        public let start: UInt64
         /// Bytes.
-        package let size: UInt64
+        public let size: UInt64
         /// Offset in the memfd.
-        package let fileOffset: UInt64
+        public let fileOffset: UInt64
         /// Where it lies in this process, for KVM's memory slots only.
-        package let hostAddress: UInt
+        public let hostAddress: UInt
     }
 
     /// Ascending, without overlap.
     package let regions: [Region]
     /// The memfd.
     package let file: Descriptor
-    private let first: Region
+    @usableFromInline let first: Region
     private let base: UInt
     private let total: Int
 
@@ -63,8 +66,7 @@ package final class GuestMemory: Sendable {
     /// overlap.
     ///
     /// - Throws: EINVAL for parts that break this or are empty, ENOMEM, and what memfd_create(2)
-    /// and
-    ///   mmap(2) throw.
+    ///   and mmap(2) throw.
     package init(_ parts: [(start: UInt64, size: UInt64)]) throws(Errno) {
         var offset: UInt64 = 0
         var end: UInt64 = 0
@@ -83,6 +85,10 @@ package final class GuestMemory: Sendable {
             unsafe linux_mmap(
                 total, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, file.number, 0, &mapping)
         )
+        // A fault for 2 MiB instead of 4 KiB, where the host allows it (shmem_enabled); if not, no
+        // error.
+        // SAFETY: advice changes no content.
+        _ = unsafe linux_madvise(mapping, total, MADV_HUGEPAGE)
         base = UInt(bitPattern: mapping)
         var made: [Region] = []
         offset = 0
@@ -102,9 +108,11 @@ package final class GuestMemory: Sendable {
         _ = unsafe linux_munmap(UnsafeMutableRawPointer(bitPattern: base), total)
     }
 
-    /// The check: all of the range in one region. Nothing else makes a pointer.
-    @inline(__always)
-    private func locate(
+    /// The check: all of the range in one region.
+    ///
+    /// Nothing else makes a pointer.
+    @inlinable @inline(__always)
+    func locate(
         _ address: UInt64, _ length: UInt64
     ) throws(GuestMemoryError) -> UnsafeMutableRawPointer {
         // Almost everything lies in the first region.
@@ -126,8 +134,8 @@ package final class GuestMemory: Sendable {
         unsafe try locate(range.address, UInt64(range.length))
     }
 
-    @inline(never)
-    private func locateFurther(
+    @usableFromInline @inline(never)
+    func locateFurther(
         _ address: UInt64, _ length: UInt64
     ) throws(GuestMemoryError) -> UnsafeMutableRawPointer {
         if address.addingReportingOverflow(length).overflow {
@@ -148,7 +156,8 @@ package final class GuestMemory: Sendable {
     }
 
     /// Whether all of a range is memory of the guest, without a gap.
-    package func contains(_ address: UInt64, _ length: UInt64) -> Bool {
+    @inlinable
+    public func contains(_ address: UInt64, _ length: UInt64) -> Bool {
         do throws(GuestMemoryError) {
             // SAFETY: only `locate` makes the pointer, after its check; it is not kept.
             _ = unsafe try locate(address, length)
@@ -159,7 +168,8 @@ package final class GuestMemory: Sendable {
     }
 
     /// Reads a little-endian integer, once.
-    package func read<T: FixedWidthInteger & BitwiseCopyable>(
+    @inlinable
+    public func read<T: FixedWidthInteger & BitwiseCopyable>(
         _ type: T.Type = T.self, at address: UInt64
     ) throws(GuestMemoryError) -> T {
         // SAFETY: `locate` checked the size of T; the copy is a local.
@@ -172,7 +182,8 @@ package final class GuestMemory: Sendable {
     }
 
     /// Writes a little-endian integer.
-    package func write<T: FixedWidthInteger & BitwiseCopyable>(
+    @inlinable
+    public func write<T: FixedWidthInteger & BitwiseCopyable>(
         _ value: T, at address: UInt64
     ) throws(GuestMemoryError) {
         // SAFETY: `locate` checked the size of T.
@@ -205,6 +216,34 @@ package final class GuestMemory: Sendable {
         }
     }
 
+    /// Fills a part of an array from guest memory; the part must lie in it.
+    @inlinable
+    public func copy<let size: Int>(
+        from address: UInt64, into bytes: inout InlineArray<size, UInt8>, _ part: Range<Int>
+    ) throws(GuestMemoryError) {
+        precondition(part.lowerBound >= 0 && part.upperBound <= size)
+        // SAFETY: only `locate` makes the pointer, after its check; the part lies in the array.
+        let from = unsafe try locate(address, UInt64(part.count))
+        unsafe withUnsafeMutableBytes(of: &bytes) { (buffer) in
+            unsafe linux_copy_from_guest(
+                buffer.baseAddress?.advanced(by: part.lowerBound), from, part.count)
+        }
+    }
+
+    /// Copies a part of an array into guest memory; the part must lie in it.
+    @inlinable
+    public func copy<let size: Int>(
+        _ bytes: InlineArray<size, UInt8>, _ part: Range<Int>, to address: UInt64
+    ) throws(GuestMemoryError) {
+        precondition(part.lowerBound >= 0 && part.upperBound <= size)
+        // SAFETY: only `locate` makes the pointer, after its check; the part lies in the array.
+        let to = unsafe try locate(address, UInt64(part.count))
+        unsafe withUnsafeBytes(of: bytes) { (buffer) in
+            unsafe linux_copy_to_guest(
+                to, buffer.baseAddress?.advanced(by: part.lowerBound), part.count)
+        }
+    }
+
     /// Copies bytes into guest memory.
     package func copy(_ bytes: [UInt8], to address: UInt64) throws(GuestMemoryError) {
         // SAFETY: bytes of any value are bytes.
@@ -230,19 +269,22 @@ package final class GuestMemory: Sendable {
     }
 
     /// Loads a ring index with acquire order: what the guest wrote before it is seen after it.
-    package func loadAcquire(at address: UInt64) throws(GuestMemoryError) -> UInt16 {
+    @inlinable
+    public func loadAcquire(at address: UInt64) throws(GuestMemoryError) -> UInt16 {
         guard address & 1 == 0 else { throw .misaligned(address: address) }
         // SAFETY: checked and aligned.
         return UInt16(littleEndian: unsafe linux_load16_acquire(try locate(address, 2)))
     }
 
     /// Stores a ring index with release order: what was written before it is seen with it.
-    package func storeRelease(_ value: UInt16, at address: UInt64) throws(GuestMemoryError) {
+    @inlinable
+    public func storeRelease(_ value: UInt16, at address: UInt64) throws(GuestMemoryError) {
         guard address & 1 == 0 else { throw .misaligned(address: address) }
         // SAFETY: checked and aligned.
         unsafe linux_store16_release(try locate(address, 2), value.littleEndian)
     }
 
     /// Orders every access before it against every one after it.
-    package func fence() { linux_fence() }
+    @inlinable
+    public func fence() { linux_fence() }
 }

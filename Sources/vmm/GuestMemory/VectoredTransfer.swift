@@ -39,16 +39,16 @@ extension GuestMemory {
         }
     }
 
-    /// Writes a prefix of the caller's and then guest ranges to a file, in one call, and returns how
-    /// many bytes it took.
+    /// Writes a prefix of the caller's and then guest ranges to a file, in one call, and returns
+    /// how many bytes it took.
     package func write(
-        _ prefix: RawSpan, _ segments: Span<GuestRange>, to file: Int32
+        _ prefix: InlineArray<12, UInt8>, _ segments: Span<GuestRange>, to file: Int32
     ) throws(GuestMemoryError) -> Int {
         let count = segments.count
         guard count < GuestMemory.segmentLimit else { throw .tooManySegments(count) }
         // SAFETY: `count + 1` entries are filled before the call: the prefix, which lives for it
         // and is only read, and ranges that `pointer` checked.
-        return unsafe try prefix.withUnsafeBytes { (bytes) throws(GuestMemoryError) in
+        return unsafe try withUnsafeBytes(of: prefix) { (bytes) throws(GuestMemoryError) in
             unsafe try withUnsafeTemporaryAllocation(of: iovec.self, capacity: count + 1) {
                 (vector) throws(GuestMemoryError) in
                 unsafe linux_iovec_set(

@@ -5,8 +5,7 @@ internal import Virtio
 /// Balloon and entropy device on one memory.
 ///
 /// The first byte chooses features, the rest is the guest's memory: four rings of 16 descriptors
-/// from
-/// 0x1000, then whatever they name. The balloon and the entropy device each take a turn on it.
+/// from 0x1000, then whatever they name. The balloon and the entropy device each take a turn on it.
 @_cdecl("LLVMFuzzerTestOneInput")
 func fuzz(_ start: UnsafePointer<UInt8>, _ count: Int) -> CInt {
     // SAFETY: libFuzzer's input, `count` bytes of it.

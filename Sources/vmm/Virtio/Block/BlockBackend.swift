@@ -15,6 +15,9 @@ struct BlockJob: Sendable {
     var result = BlockStatus.ok
     /// Bytes that were written into guest memory, without the status.
     var written: UInt32 = 0
+
+    /// Room for most requests; others make more.
+    init() { segments.reserveCapacity(4) }
 }
 
 /// The file or block device of a disk, and the threads that wait for it.
@@ -39,7 +42,8 @@ final class BlockBackend: Sendable {
     /// Set when the file can't tell whether a read would wait.
     private let cannotPeek = Atomic<Bool>(false)
 
-    /// - Parameter work: the pipe's reading end; the threads end when its writer is closed.
+    /// Makes it for a file; `work` is the pipe's reading end, and the threads end when its writer
+    /// is closed.
     init(
         file: consuming Descriptor, work: consuming Descriptor, memory: GuestMemory
     ) throws(Errno) {
@@ -70,9 +74,9 @@ final class BlockBackend: Sendable {
         }
     }
 
-    /// Hands a request to the threads; nil when all slots are taken. The caller writes the slot
-    /// into
-    /// the pipe.
+    /// Hands a request to the threads; nil when all slots are taken.
+    ///
+    /// The caller writes the slot into the pipe.
     func submit(
         _ request: BlockRequest, _ chain: borrowing DescriptorChain, status: UInt64
     ) -> UInt8? {
@@ -83,7 +87,9 @@ final class BlockBackend: Sendable {
             jobs.slots[index].head = chain.head
             jobs.slots[index].status = status
             jobs.slots[index].segments.removeAll(keepingCapacity: true)
-            jobs.slots[index].segments.append(contentsOf: chain.segments)
+            for number in chain.segments.indices {
+                jobs.slots[index].segments.append(chain.segments[number])
+            }
             return slot
         }
     }

@@ -45,11 +45,9 @@ package struct BlockDevice: ~Copyable, VirtioDevice {
 
     /// Makes a disk and starts its threads.
     ///
-    /// - Parameters:
-    ///   - serial: answer of get-id; what is past 20 bytes is cut.
-    ///   - threads: 1 or more; as many requests wait for the file at once.
-    ///   - prologue: run first on each of them, to confine it.
-    /// - Throws: what lseek(2), eventfd(2), pipe(2) and pthread_create(3) throw.
+    /// `serial` answers get-id; what is past 20 bytes is cut. As many requests as there are
+    /// `threads`, 1 or more, wait for the file at once; `prologue` is run first on each of them, to
+    /// confine it. Throws what lseek(2), eventfd(2), pipe(2) and pthread_create(3) do.
     package init(
         file: consuming Descriptor, readOnly: Bool, serial: String, memory: GuestMemory,
         threads: Int = 2, prologue: @escaping @Sendable () -> Void = {}

@@ -59,8 +59,8 @@ package struct NetDevice: ~Copyable, VirtioDevice {
 
     /// Serves a tap, non-blocking and with headers of 12 bytes (IFF_VNET_HDR).
     ///
-    /// `mac` has the address's first byte in its lowest eight bits; `mtu` is that of the tap. Throws
-    /// what epoll_create1(2) and eventfd(2) do.
+    /// `mac` has the address's first byte in its lowest eight bits; `mtu` is that of the tap.
+    /// Throws what epoll_create1(2) and eventfd(2) do.
     package init(tap: consuming Descriptor, mac: UInt64, mtu: UInt16) throws(Errno) {
         let epoll = try Epoll()
         let wake = try EventFD()
@@ -225,10 +225,7 @@ extension NetDevice {
         var raw = InlineArray<12, UInt8>(repeating: 0)
         let isWhole: Bool
         do throws(GuestMemoryError) {
-            var span = raw.mutableSpan
-            // SAFETY: bytes of any value are bytes.
-            var bytes = unsafe span.mutableBytes
-            isWhole = try frame.copyReadable(into: &bytes, from: memory)
+            isWhole = try frame.copyReadable(into: &raw, from: memory)
         } catch {
             throw .memory(error)
         }
@@ -240,11 +237,8 @@ extension NetDevice {
             counters.sendDrops += 1
             return true
         }
-        let bytes = header.bytes
         do throws(GuestMemoryError) {
-            // SAFETY: bytes of any value are bytes.
-            _ = try memory.write(
-                unsafe bytes.span.bytes, frame.segments.span, to: tap.descriptor.number)
+            _ = try memory.write(header.bytes, frame.segments.span, to: tap.descriptor.number)
             counters.sent += 1
         } catch .io(.eagain) {
             isWritable = false

@@ -2,7 +2,9 @@ package import GuestMemory
 
 extension DescriptorChain {
     /// Reads a little-endian integer `offset` bytes into what the device reads; nil when there are
-    /// fewer bytes. Each byte is fetched once, whichever buffers it lies in.
+    /// fewer bytes.
+    ///
+    /// Each byte is fetched once, whichever buffers it lies in.
     package func read<T: FixedWidthInteger & UnsignedInteger & BitwiseCopyable>(
         _ type: T.Type = T.self, at offset: UInt64, from memory: GuestMemory
     ) throws(GuestMemoryError) -> T? {

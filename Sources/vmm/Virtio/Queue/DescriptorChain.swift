@@ -1,7 +1,8 @@
 package import GuestMemory
 
-/// One request of a driver: the buffers of a descriptor chain, checked. Made once for a queue and
-/// filled anew for each request, so that none allocates.
+/// One request of a driver: the buffers of a descriptor chain, checked.
+///
+/// Made once for a queue and filled anew for each request, so that none allocates.
 package struct DescriptorChain: Sendable {
     /// Buffers in the order of the chain: those the device reads, then those it writes.
     package private(set) var segments: [GuestRange] = []
@@ -96,17 +97,18 @@ package struct DescriptorChain: Sendable {
         return address
     }
 
-    /// Copies bytes from the front of what the device reads into the span; false when there are
-    /// fewer. Nothing is consumed.
-    package func copyReadable(
-        into buffer: inout MutableRawSpan, from memory: GuestMemory
+    /// Fills an array from the front of what the device reads; false when there are fewer bytes.
+    ///
+    /// Nothing is consumed.
+    package func copyReadable<let size: Int>(
+        into bytes: inout InlineArray<size, UInt8>, from memory: GuestMemory
     ) throws(GuestMemoryError) -> Bool {
-        guard UInt64(buffer.byteCount) <= readableBytes else { return false }
+        guard UInt64(size) <= readableBytes else { return false }
         var done = 0
-        for index in 0..<readableCount where done < buffer.byteCount {
-            let count = min(buffer.byteCount - done, Int(segments[index].length))
-            var part = buffer._mutatingExtracting(done..<(done + count))
-            try memory.copy(from: segments[index].address, into: &part)
+        for index in 0..<readableCount where done < size {
+            let count = min(size - done, Int(segments[index].length))
+            try memory.copy(
+                from: segments[index].address, into: &bytes, done..<(done + count))
             done += count
         }
         return true

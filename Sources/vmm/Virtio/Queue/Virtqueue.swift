@@ -214,7 +214,9 @@ package struct Virtqueue: Sendable {
     }
 
     /// Whether the driver wants an interrupt for what was given back since it was last told
-    /// (§2.7.7.2, §2.7.10). A true answer counts as telling it.
+    /// (§2.7.7.2, §2.7.10).
+    ///
+    /// A true answer counts as telling it.
     package mutating func mustInterrupt() throws(QueueError) -> Bool {
         let old = signalled
         guard state.nextUsed != old else { return false }

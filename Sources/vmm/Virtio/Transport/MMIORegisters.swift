@@ -1,5 +1,7 @@
 /// The register file of a virtio-mmio device as a value (virtio 1.2 §4.2.2): what the driver set,
-/// checked in the order in which it may be set. It can be saved as it is.
+/// checked in the order in which it may be set.
+///
+/// It can be saved as it is.
 package struct MMIORegisters: Sendable, Equatable {
     /// Registers by offset.
     package enum Offset {

@@ -30,11 +30,9 @@ package final class MMIOTransport<Device: VirtioDevice & ~Copyable>: Sendable {
 
     /// Makes a transport around a device.
     ///
-    /// - Parameters:
-    ///   - interrupt: an eventfd bound to the device's line (irqfd).
-    ///   - report: told once for each time the device stops because its guest broke the rules.
-    ///   Called
-    ///     with the lock held: it must return at once.
+    /// `interrupt` is an eventfd bound to the device's line (irqfd). `report` is told once for each
+    /// time the device stops because its guest broke the rules, with the lock held: it must return
+    /// at once.
     package init(
         _ device: consuming Device, memory: GuestMemory, interrupt: consuming EventFD,
         report: @escaping @Sendable (DeviceError) -> Void
@@ -50,8 +48,8 @@ package final class MMIOTransport<Device: VirtioDevice & ~Copyable>: Sendable {
     }
 
     /// Reads `size` (1, 2 or 4) bytes at `offset` of the device's page, for a vCPU's MMIO exit.
-    /// What
-    /// the specification does not allow reads as 0.
+    ///
+    /// What the specification does not allow reads as 0.
     package func read(offset: UInt64, size: Int) -> UInt32 {
         state.withLock { (state) in
             if offset < MMIORegisters.Offset.configuration {
@@ -67,9 +65,10 @@ package final class MMIOTransport<Device: VirtioDevice & ~Copyable>: Sendable {
         }
     }
 
-    /// Writes `size` (1, 2 or 4) bytes. Queue notifications come by ioeventfd; one that arrives
-    /// here
-    /// all the same (a queue index that none matches) is dropped.
+    /// Writes `size` (1, 2 or 4) bytes.
+    ///
+    /// Queue notifications come by ioeventfd; one that arrives here all the same (a queue index
+    /// that none matches) is dropped.
     package func write(offset: UInt64, value: UInt32, size: Int) {
         state.withLock { (state) in
             if offset >= MMIORegisters.Offset.configuration {
@@ -226,7 +225,9 @@ package final class MMIOTransport<Device: VirtioDevice & ~Copyable>: Sendable {
     }
 
     /// Puts a saved state back into a transport of the same device; the guest's memory must be back
-    /// already. A state whose rings don't fit the memory leaves the device in NEEDS_RESET.
+    /// already.
+    ///
+    /// A state whose rings don't fit the memory leaves the device in NEEDS_RESET.
     package func restore(_ saved: Saved) {
         state.withLock { (state) in
             state.device.restore(saved.device)

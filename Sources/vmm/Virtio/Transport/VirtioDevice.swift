@@ -147,9 +147,10 @@ package struct Rings: Sendable {
     }
 }
 
-/// What the transport asks of a device. Every call is made with the transport's lock held; kicks
-/// and
-/// backend events come from the event loop, configuration from vCPU threads.
+/// What the transport asks of a device.
+///
+/// Every call is made with the transport's lock held; kicks and backend events come from the event
+/// loop, configuration from vCPU threads.
 package protocol VirtioDevice: ~Copyable, Sendable {
     /// What a save takes beside registers and queues.
     associatedtype Saved: Sendable
@@ -172,12 +173,12 @@ package protocol VirtioDevice: ~Copyable, Sendable {
     /// A descriptor that the device registered is ready; the token is the device's own.
     mutating func ready(_ token: UInt32, _ rings: inout Rings) throws(DeviceError)
     /// A descriptor of the device's is ready while the device is not active: takes the event, so
-    /// that
-    /// a level-triggered loop does not spin, and does nothing for the driver.
+    /// that a level-triggered loop does not spin, and does nothing for the driver.
     mutating func idle(_ token: UInt32)
-    /// The driver reset the device. False while requests are still with the host: the transport
-    /// asks
-    /// again after each `ready` until true, and the driver sees the reset only then.
+    /// The driver reset the device; false while requests are still with the host.
+    ///
+    /// The transport asks again after each `ready` until true, and the driver sees the reset only
+    /// then.
     mutating func reset() -> Bool
 
     /// The device's own state; the machine is paused and nothing is in flight.

@@ -11,8 +11,8 @@
 /// | closing | RST for our SHUTDOWN | RST: gone; guest's own SHUTDOWN, time-out: ending |
 /// | ending | the host to take what is kept, room to tell RST | both done: gone |
 ///
-/// The guest's end is a SHUTDOWN of both directions, RST, or a breach of the protocol. `closing` has
-/// no socket any more; `ending` has one for as long as bytes are kept for it.
+/// The guest's end is a SHUTDOWN of both directions, RST, or a breach of the protocol. `closing`
+/// has no socket any more; `ending` has one for as long as bytes are kept for it.
 ///
 /// A direction is over when its sender has finished and everything sent was handed on, or when its
 /// receiver has given up. Data before a half-close is always handed on before it.
@@ -134,8 +134,8 @@ package struct VsockConnection: Sendable {
 extension VsockConnection {
     /// Takes in a packet of the guest for this pair of ports.
     ///
-    /// With `deliver` in the result, the
-    /// payload, `header.length` bytes, is counted as received and its hand-over must be reported.
+    /// With `deliver` in the result, the payload, `header.length` bytes, is counted as received and
+    /// its hand-over must be reported.
     package mutating func receive(_ header: VsockHeader) -> Effects {
         guard let operation = VsockHeader.Operation(rawValue: header.operation),
             header.type == VsockHeader.streamType
@@ -210,9 +210,8 @@ extension VsockConnection {
 
     /// Takes the guest's window from a packet.
     ///
-    /// A count that lies outside what was sent, or behind
-    /// what it said before (two processors of the guest may have swapped packets), is left alone:
-    /// it can only make the window smaller.
+    /// A count that lies outside what was sent, or behind what it said before (two processors of
+    /// the guest may have swapped packets), is left alone: it can only make the window smaller.
     private mutating func noteCredit(_ header: VsockHeader) {
         peerBufferSize = header.bufferSize
         if header.forwarded &- peerForwarded <= sent &- peerForwarded {
@@ -393,8 +392,7 @@ extension VsockConnection {
 
     /// Leaves for `ending`, and through it when nothing is left to do.
     ///
-    /// With `flushing`, what is
-    /// buffered still goes to the host.
+    /// With `flushing`, what is buffered still goes to the host.
     private mutating func end(owing: Owed, flushing: Bool) -> Effects {
         phase = .ending
         owed = owing

@@ -183,8 +183,7 @@ extension VsockConnectionTable {
 
     /// Takes the connection whose turn it is, nil when none waits.
     ///
-    /// Its next turn, if it wants one,
-    /// comes with `settle`, after everybody else's.
+    /// Its next turn, if it wants one, comes with `settle`, after everybody else's.
     package mutating func takeTurn() -> Int? {
         guard let slot = turns.first else { return nil }
         turns.remove(slot)
@@ -196,8 +195,7 @@ extension VsockConnectionTable {
 
     /// Takes one connection whose time is over by `now`, nil when there is none.
     ///
-    /// All timers have
-    /// the same length, so that the order of their starts is that of their ends.
+    /// All timers have the same length, so that the order of their starts is that of their ends.
     package mutating func takeOverdue(now: Int64) -> Int? {
         guard let slot = timers.first, slots[Int(slot)].deadline <= now else { return nil }
         timers.remove(slot)

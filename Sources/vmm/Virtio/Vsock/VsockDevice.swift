@@ -23,7 +23,7 @@ package struct VsockDevice: ~Copyable, VirtioDevice {
     static let eventQueue = 2
     /// Most packets taken from the guest in a turn of the event loop.
     static let turn = 64
-    /// VIRTIO_VSOCK_EVENT_TRANSPORT_RESET
+    /// What VIRTIO_VSOCK_EVENT_TRANSPORT_RESET is.
     private static let transportReset: UInt32 = 0
 
     private var engine: VsockEngine
@@ -143,10 +143,7 @@ extension VsockDevice {
         var bytes = InlineArray<44, UInt8>(repeating: 0)
         let isWhole: Bool
         do throws(GuestMemoryError) {
-            var span = bytes.mutableSpan
-            // SAFETY: bytes of any value are bytes.
-            var raw = unsafe span.mutableBytes
-            isWhole = try packet.copyReadable(into: &raw, from: memory)
+            isWhole = try packet.copyReadable(into: &bytes, from: memory)
         } catch {
             throw .memory(error)
         }

@@ -16,8 +16,7 @@ package enum VsockGreeting {
 
     /// Reads the line at the start of `bytes`, of which `count` are there.
     ///
-    /// What follows the newline
-    /// belongs to the stream.
+    /// What follows the newline belongs to the stream.
     package static func parse(_ bytes: InlineArray<32, UInt8>, count: Int) -> Line {
         var port: UInt64 = 0
         var digits = 0

@@ -6,7 +6,7 @@ struct VsockGuestPayload: ~Copyable, ~Escapable, VsockPayload {
     private let memory: GuestMemory
     private let segments: Span<GuestRange>
 
-    /// - Parameter segments: the payload's bytes and nothing else.
+    /// The segments are the payload's bytes and nothing else.
     @_lifetime(copy segments)
     init(_ segments: Span<GuestRange>, in memory: GuestMemory) {
         self.segments = segments

@@ -3,8 +3,8 @@ package import Linux
 /// The host side of a vsock device: its sockets, and one epoll instance that tells which of them
 /// needs attention.
 ///
-/// Only this instance is watched by the event loop, so that a thousand connections
-/// cost the loop one registration.
+/// Only this instance is watched by the event loop, so that a thousand connections cost the loop
+/// one registration.
 package struct VsockHost: ~Copyable, Sendable {
     /// A port of the host that the guest may dial.
     package final class Port: Sendable {

@@ -190,9 +190,8 @@ struct VsockReceiveQueue: ~Copyable, Sendable, VsockReceiveRing {
             for index in parts[part].firstHeader..<(parts[part].firstHeader + count) {
                 let length = Int(headers[index].length)
                 do throws(GuestMemoryError) {
-                    // SAFETY: bytes of any value are bytes.
-                    let part = unsafe bytes.span.bytes.extracting(done..<(done + length))
-                    try queue?.memory.copy(part, to: headers[index].address)
+                    try queue?.memory.copy(
+                        bytes, done..<(done + length), to: headers[index].address)
                 } catch {
                     throw .memory(error)
                 }
