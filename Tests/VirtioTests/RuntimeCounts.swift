@@ -30,12 +30,13 @@ private func countAllocation(
 }
 
 private func countRetain(_ object: UnsafeMutableRawPointer?) -> UnsafeMutableRawPointer? {
-    retains.add(1, ordering: .relaxed)
+    // Of nothing it costs nothing.
+    if unsafe object != nil { retains.add(1, ordering: .relaxed) }
     return unsafe retain?(object)
 }
 
 private func countRelease(_ object: UnsafeMutableRawPointer?) {
-    releases.add(1, ordering: .relaxed)
+    if unsafe object != nil { releases.add(1, ordering: .relaxed) }
     unsafe release?(object)
 }
 

@@ -1,3 +1,4 @@
+internal import GuestMemory
 internal import Linux
 
 /// Bytes of the guest that a host socket does not take yet, at most a connection's window.
@@ -10,15 +11,15 @@ struct VsockBuffer: Sendable {
     var isEmpty: Bool { start == bytes.count }
 
     /// Adds `count` bytes of a payload; false when they cannot be read.
-    mutating func append<Payload: VsockPayload & ~Copyable & ~Escapable>(
-        _ payload: borrowing Payload, from first: Int, count: Int
+    mutating func append<Payload: VsockPayload & ~Copyable>(
+        _ payload: borrowing Payload, _ memory: borrowing GuestMemory, from first: Int, count: Int
     ) -> Bool {
         if start > 0 {
             bytes.removeSubrange(..<start)
             start = 0
         }
         let before = bytes.count
-        return payload.append(to: &bytes, from: first) && bytes.count == before + count
+        return payload.append(to: &bytes, from: first, in: memory) && bytes.count == before + count
     }
 
     /// Has `send` give the bytes from an index on to a socket, and returns how many it took.

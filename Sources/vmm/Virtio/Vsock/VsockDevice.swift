@@ -155,14 +155,7 @@ extension VsockDevice {
             throw .protocolViolation(
                 "vsock packet of \(header.length) bytes in \(packet.readableBytes)")
         }
-        Self.hand(header, packet, memory, to: &engine)
-    }
-
-    private static func hand(
-        _ header: VsockHeader, _ packet: borrowing DescriptorChain, _ memory: GuestMemory,
-        to engine: inout VsockEngine
-    ) {
-        engine.receive(header, VsockGuestPayload(packet.segments.span, in: memory))
+        engine.receive(header, packet, in: memory)
     }
 
     private mutating func fill(_ rings: inout Rings) throws(DeviceError) {

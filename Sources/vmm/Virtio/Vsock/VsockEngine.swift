@@ -1,11 +1,14 @@
+package import GuestMemory
 package import Linux
 
 /// Payload of a packet of the guest, while the packet is looked at.
-package protocol VsockPayload: ~Copyable, ~Escapable {
+package protocol VsockPayload: ~Copyable {
     /// Writes its bytes to a socket and returns how many were taken; EAGAIN when none fits.
-    borrowing func send(to socket: Int32) throws(Errno) -> Int
+    borrowing func send(to socket: Int32, in memory: borrowing GuestMemory) throws(Errno) -> Int
     /// Appends its bytes from `start` on to an array; false when they cannot be read.
-    borrowing func append(to bytes: inout [UInt8], from start: Int) -> Bool
+    borrowing func append(
+        to bytes: inout [UInt8], from start: Int, in memory: borrowing GuestMemory
+    ) -> Bool
 }
 
 /// Buffers of the guest that packets for it are put into, in their order.
@@ -97,8 +100,8 @@ extension VsockEngine {
     /// Takes in a packet of the guest; `takesPackets` must be true.
     ///
     /// The payload has the length that the header says.
-    package mutating func receive<Payload: VsockPayload & ~Copyable & ~Escapable>(
-        _ header: VsockHeader, _ payload: borrowing Payload
+    package mutating func receive<Payload: VsockPayload & ~Copyable>(
+        _ header: VsockHeader, _ payload: borrowing Payload, in memory: borrowing GuestMemory
     ) {
         now = Clock.monotonic
         guard header.sourceCID == guestCID else {
@@ -113,7 +116,7 @@ extension VsockEngine {
         guard let slot else { return receiveUnconnected(header) }
         var effects = table[slot].receive(header)
         if effects.contains(.deliver) {
-            effects.formUnion(deliver(slot, payload, count: Int(header.length)))
+            effects.formUnion(deliver(slot, payload, memory, count: Int(header.length)))
         }
         apply(slot, effects)
     }
@@ -149,8 +152,8 @@ extension VsockEngine {
                 type: header.type))
     }
 
-    private mutating func deliver<Payload: VsockPayload & ~Copyable & ~Escapable>(
-        _ slot: Int, _ payload: borrowing Payload, count: Int
+    private mutating func deliver<Payload: VsockPayload & ~Copyable>(
+        _ slot: Int, _ payload: borrowing Payload, _ memory: borrowing GuestMemory, count: Int
     ) -> VsockConnection.Effects {
         let socket = host.number(ofSlot: slot)
         counters.receivedBytes += UInt64(count)
@@ -158,7 +161,7 @@ extension VsockEngine {
         let wasEmpty = kept[slot].isEmpty
         if wasEmpty {
             do throws(Errno) {
-                sent = try payload.send(to: socket)
+                sent = try payload.send(to: socket, in: memory)
             } catch .eagain {
                 sent = 0
             } catch {
@@ -166,7 +169,7 @@ extension VsockEngine {
             }
         }
         if sent < count {
-            guard kept[slot].append(payload, from: sent, count: count - sent) else {
+            guard kept[slot].append(payload, memory, from: sent, count: count - sent) else {
                 return table[slot].abandon()
             }
             if wasEmpty { watchRoom(slot, true) }
@@ -249,11 +252,9 @@ extension VsockEngine {
     package mutating func hostEvents() {
         now = Clock.monotonic
         batch.removeAll(keepingCapacity: true)
-        var events = batch
-        batch = []
-        host.events { events.append($0) }
-        for event in events {
-            switch event {
+        host.events { batch.append($0) }
+        for index in batch.indices {
+            switch batch[index] {
             case .connecting: accept()
             case .due: expire()
             case .socket(let handle, let what):
@@ -261,7 +262,6 @@ extension VsockEngine {
                 if let slot = table.slot(of: handle) { socketEvent(slot, what) }
             }
         }
-        batch = events
         host.call(at: table.nextDeadline, now: now)
     }
 

@@ -1,22 +1,14 @@
-internal import GuestMemory
-internal import Linux
+package import GuestMemory
+package import Linux
 
-/// The payload of a packet where the guest has put it; looked at only during one call.
-struct VsockGuestPayload: ~Copyable, ~Escapable, VsockPayload {
-    private let memory: GuestMemory
-    private let segments: Span<GuestRange>
-
-    /// The segments are the payload's bytes and nothing else.
-    @_lifetime(copy segments)
-    init(_ segments: Span<GuestRange>, in memory: GuestMemory) {
-        self.segments = segments
-        self.memory = memory
-    }
-
+/// A packet's payload where the guest has put it: its header is taken off already.
+extension DescriptorChain: VsockPayload {
     /// Sends straight from guest memory.
-    borrowing func send(to socket: Int32) throws(Errno) -> Int {
+    package borrowing func send(
+        to socket: Int32, in memory: borrowing GuestMemory
+    ) throws(Errno) -> Int {
         do throws(GuestMemoryError) {
-            return try memory.send(segments, to: socket)
+            return try memory.send(segments.span, to: socket)
         } catch .io(let error) {
             throw error
         } catch {
@@ -25,7 +17,9 @@ struct VsockGuestPayload: ~Copyable, ~Escapable, VsockPayload {
     }
 
     /// Copies what the socket did not take.
-    borrowing func append(to bytes: inout [UInt8], from start: Int) -> Bool {
+    package borrowing func append(
+        to bytes: inout [UInt8], from start: Int, in memory: borrowing GuestMemory
+    ) -> Bool {
         var skip = start
         for index in segments.indices {
             let segment = segments[index]

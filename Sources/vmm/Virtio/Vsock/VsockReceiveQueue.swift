@@ -120,10 +120,10 @@ struct VsockReceiveQueue: ~Copyable, Sendable, VsockReceiveRing {
         {
             room += addPart(limit: limit - room)
         }
-        guard room > 0, let memory = queue?.memory else { throw .eagain }
+        guard room > 0 else { throw .eagain }
         let count: Int
         do throws(GuestMemoryError) {
-            count = try memory.receive(from: socket, into: segments.span)
+            count = try queue?.receive(from: socket, into: segments.span) ?? 0
         } catch {
             putBack(from: 0)
             if case .io(let error) = error { throw error }
@@ -206,5 +206,14 @@ struct VsockReceiveQueue: ~Copyable, Sendable, VsockReceiveRing {
         } catch {
             failure = error
         }
+    }
+}
+
+extension Virtqueue {
+    /// Receives from a socket into buffers that were taken from this queue.
+    fileprivate borrowing func receive(
+        from socket: Int32, into segments: Span<GuestRange>
+    ) throws(GuestMemoryError) -> Int {
+        try memory.receive(from: socket, into: segments)
     }
 }
