@@ -30,6 +30,7 @@
 #include "linux_socket.h"
 #include "linux_spawn.h"
 #include "linux_splice.h"
+#include "linux_statfs.h"
 #include "linux_thread.h"
 #include "linux_tty.h"
 #include "linux_tun.h"

@@ -24,6 +24,8 @@ struct BlockJob: Sendable {
 final class BlockBackend: Sendable {
     /// Most requests with the threads; slots are numbered by one byte.
     static let slots = 256
+    /// Most bytes that are copied on the event loop for one request.
+    private static let atOnceLimit: UInt32 = 1 << 20
 
     private struct Jobs: Sendable {
         var slots: [BlockJob]
@@ -39,6 +41,8 @@ final class BlockBackend: Sendable {
     let completions: EventFD
     private let work: Descriptor
     private let jobs: Mutex<Jobs>
+    /// Whether reads never wait for a device; such file systems know no RWF_NOWAIT.
+    private let isInMemory: Bool
     /// Set when the file can't tell whether a read would wait.
     private let cannotPeek = Atomic<Bool>(false)
 
@@ -48,6 +52,7 @@ final class BlockBackend: Sendable {
         file: consuming Descriptor, work: consuming Descriptor, memory: GuestMemory
     ) throws(Errno) {
         let size = try File.size(of: file)
+        isInMemory = try File.isInMemory(file)
         self.file = file
         self.memory = memory
         self.work = work
@@ -62,10 +67,11 @@ final class BlockBackend: Sendable {
 
     /// Reads what the page cache holds, without waiting; false when the request needs a thread.
     func readAtOnce(_ segments: Span<GuestRange>, offset: UInt64, count: UInt32) -> Bool {
-        guard !cannotPeek.load(ordering: .relaxed) else { return false }
+        guard count <= Self.atOnceLimit, !cannotPeek.load(ordering: .relaxed) else { return false }
         do throws(GuestMemoryError) {
             return try memory.read(
-                file.number, at: Int64(offset), into: segments, waiting: .refused) == Int(count)
+                file.number, at: Int64(offset), into: segments,
+                waiting: isInMemory ? .allowed : .refused) == Int(count)
         } catch {
             if error == .io(.eopnotsupp) {
                 cannotPeek.store(true, ordering: .relaxed)
@@ -114,11 +120,13 @@ final class BlockBackend: Sendable {
             guard let slot = try? work.readByte() else { return }
             jobs.withLock { (jobs) in swap(&jobs.slots[Int(slot)], &job) }
             perform(&job)
-            jobs.withLock { (jobs) in
+            let isFirst = jobs.withLock { (jobs) in
                 swap(&jobs.slots[Int(slot)], &job)
                 jobs.done.append(slot)
+                return jobs.done.count == 1
             }
-            completions.signal()
+            // With others there already, the event loop has been told and not yet looked.
+            if isFirst { completions.signal() }
         }
     }
 

@@ -117,16 +117,19 @@ package struct BlockDevice: ~Copyable, VirtioDevice {
     /// Works on a queue that the driver notified, a bounded number of requests at a time.
     package mutating func notified(_ queue: Int, _ rings: inout Rings) throws(DeviceError) {
         guard queue == 0 else { return }
-        var looked = 0
+        var looks = 0
         // With every slot taken the rest stays in the ring until a job is done.
-        while looked < BlockDevice.turn, inFlight < BlockBackend.slots,
-            try rings.pop(0, into: &chain)
-        {
-            looked += 1
+        while inFlight < BlockBackend.slots {
+            guard looks < BlockDevice.turn else {
+                backend.completions.signal()
+                break
+            }
+            looks += 1
+            guard try rings.pop(0, into: &chain) else {
+                if try rings.enableNotifications(0) { continue }
+                break
+            }
             try serve(&rings)
-        }
-        if try rings.enableNotifications(0), inFlight < BlockBackend.slots {
-            backend.completions.signal()
         }
         try rings.finishBatch(0)
     }
