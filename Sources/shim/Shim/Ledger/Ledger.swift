@@ -18,7 +18,7 @@ final class Ledger: Sendable {
         case process(pid: Int32, start: UInt64)
         /// A container that runc knows.
         case runc(binary: String, root: String, id: String)
-        /// A cgroup directory without children.
+        /// A cgroup, with the processes in it.
         case cgroup(String)
     }
 
@@ -138,7 +138,7 @@ extension Ledger.Entry {
         case .runc(let binary, let root, let id): RuncCommand.forceDelete(binary, root: root, id)
         case .cgroup(let path):
             try attempt("remove \(path)") { () throws(Errno) in
-                do throws(Errno) { try File.removeDirectory(path) } catch .enoent {}
+                do throws(Errno) { try ContainerCgroups.remove(path) } catch .enoent {}
             }
         }
     }

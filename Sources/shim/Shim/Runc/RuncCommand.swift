@@ -44,6 +44,9 @@ struct RuncCommand: Sendable {
             environment: ["PATH=\(RuncCommand.path)"])
         spawn.descriptors = descriptors
         spawn.newGroup = true
+        // Or it would go on making a container after this process was killed and all was undone.
+        // The thread waits below, so it lives as long as the command.
+        spawn.diesWithParent = true
         let started = spawn
         let pid = try serving(binary) { () throws(Errno) in try Reaper.shared.start(started) }
         guard let exit = Reaper.shared.wait(pid, timeout: RuncCommand.limit) else {

@@ -44,6 +44,9 @@ final class RuncSandbox: Sandbox {
         do throws(Status) {
             try serving { () throws(ShimError) in
                 try creation.ledger.record(.directory(consoles))
+                for cgroup in ContainerCgroups.paths(creation.spec, id: creation.id) {
+                    try creation.ledger.record(.cgroup(cgroup))
+                }
                 try creation.ledger.record(
                     .runc(binary: command.binary, root: command.root, id: creation.id))
                 try attempt(command.root) { () throws(Errno) in
