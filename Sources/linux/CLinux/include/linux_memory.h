@@ -1,6 +1,7 @@
 #ifndef APUS_LINUX_MEMORY_H
 #define APUS_LINUX_MEMORY_H
 #include "linux_file.h"
+#include <poll.h>
 #include <sys/mman.h>
 
 static inline int64_t linux_memfd_create(const char *name, unsigned flags) {
@@ -27,11 +28,25 @@ static inline int64_t linux_madvise(void *address, size_t length, int advice) {
 static inline int64_t linux_fallocate(int fd, int mode, int64_t offset, int64_t length) {
     return linux_result(fallocate(fd, mode, offset, length));
 }
-// Forgets the pages of a private mapping that was never written to; they come back from the file, 4
-// KiB each and not 2 MiB for the sake of one (a kernel without huge pages refuses to be told so).
-static inline int64_t linux_release_pages(uint64_t address, uint64_t length) {
-    (void)madvise((void *)(uintptr_t)address, length, MADV_NOHUGEPAGE);
-    return linux_result(madvise((void *)(uintptr_t)address, length, MADV_DONTNEED));
+struct linux_range {
+    uint64_t address, length;
+};
+// Forgets the pages of private mappings that were never written to, then waits for input on fd.
+//
+// The pages come back from their files: 4 KiB each, not 2 MiB for the sake of one (a kernel without
+// huge pages refuses to be told so). Some kernels map the neighbours of what is touched by the
+// megabyte, so no other code runs between the two.
+static inline int64_t linux_release_and_wait(
+    const struct linux_range *ranges, size_t count, int fd, int timeout_ms
+) {
+    for (size_t i = 0; i < count; i++) {
+        void *start = (void *)(uintptr_t)ranges[i].address;
+        (void)madvise(start, ranges[i].length, MADV_NOHUGEPAGE);
+        if (madvise(start, ranges[i].length, MADV_DONTNEED) < 0) return -errno;
+    }
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    int ready = poll(&p, 1, timeout_ms);
+    return ready < 0 && errno != EINTR ? -errno : 0;
 }
 // Forgets the pages of the program's code, which come back from its file (ld(1): both symbols).
 static inline int64_t linux_release_own_text(void) {

@@ -1,14 +1,22 @@
 internal import Linux
 internal import OCI
 
-/// The cgroups that runc makes for a container, which it does not remove when it is killed meanwhile
-/// (config-linux.md, "Control groups path").
+/// The cgroups that runc makes for a container (config-linux.md, "Control groups path").
+///
+/// It does not remove them when it is killed meanwhile.
 enum ContainerCgroups {
     private static let root = "/sys/fs/cgroup"
     private static let patience: Int64 = 2_000_000_000
 
     /// Where they will be, one in each hierarchy; none for names that systemd is asked to make.
+    ///
+    /// One that is there already is somebody else's, and what is in it is not to be killed: a
+    /// specification can name any.
     static func paths(_ spec: RuntimeSpec, id: String) -> [String] {
+        all(spec, id: id).filter { !File.exists($0) }
+    }
+
+    private static func all(_ spec: RuntimeSpec, id: String) -> [String] {
         let asked = spec.linux.cgroupsPath
         guard !asked.contains(":"), !asked.split(separator: "/").contains("..") else { return [] }
         let name = asked.isEmpty ? id : asked

@@ -67,7 +67,7 @@ package final class RequestServer {
             try epoll.wait(timeout: isAtRest ? -1 : RequestServer.restDelay) { ready.append($0) }
             if ready.isEmpty && !isAtRest {
                 // Starting a container touches most of the program, waiting for its end little.
-                try ProgramText.release()
+                try ProgramText.release(untilReadable: epoll.number)
             }
             isAtRest = ready.isEmpty
             for event in ready {
