@@ -17,6 +17,7 @@ package struct HostChecks {
         all.append(device)
         all += parts
         all.append(boots(probe))
+        all.append(hugePages)
         all.append(
             optional(
                 "/dev/vhost-net", "network cards of microVMs can be fast",
@@ -124,6 +125,21 @@ package struct HostChecks {
         File.exists(path)
             ? HostCheck(path, use)
             : HostCheck(path, .missing, "is not there", remedy: remedy)
+    }
+
+    /// A guest's memory is a memfd, to which the switch for shared memory applies.
+    private var hugePages: HostCheck {
+        let path = "/sys/kernel/mm/transparent_hugepage/shmem_enabled"
+        let bytes = (try? File.read(path, limit: 256)) ?? []
+        let chosen = String(decoding: bytes, as: UTF8.self).split { $0 == "[" || $0 == "]" }
+        let mode = chosen.count > 1 ? String(chosen[1]) : "missing"
+        if ["always", "within_size", "advise", "force"].contains(mode) {
+            return HostCheck("huge pages", "\(mode): guests get their memory in huge pages")
+        }
+        return HostCheck(
+            "huge pages", .missing,
+            "\(mode) for shared memory: microVMs run, but start slower and miss the TLB more often",
+            remedy: "echo advise > \(path)")
     }
 
     private var tap: HostCheck {

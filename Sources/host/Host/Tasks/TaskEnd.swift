@@ -57,7 +57,8 @@ struct TaskEnd {
     /// Ends everything: quickly when the shim helps, by force when it does not.
     func finish() -> Cleaning {
         let events = events ?? files.events.flatMap { try? EventListener($0) }
-        let isClean = endByShim() || endByForce() || endByForce()
+        // A shim that is being started may answer late.
+        let isClean = endByShim() || endByShim() || endByForce() || endByForce()
         events?.finish()
         if isClean {
             try? File.remove(files.address)

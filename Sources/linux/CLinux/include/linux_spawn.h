@@ -19,7 +19,8 @@ struct linux_spawn_request {
 
 // The child's part: only async-signal-safe calls. Returns an error number; does not return if all
 // goes well.
-static inline int linux_spawn_child(const struct linux_spawn_request *s, int *fds) {
+static inline int linux_spawn_child(
+    const struct linux_spawn_request *s, int *fds, pid_t parent) {
     sigset_t none;
     struct sigaction action;
     memset(&action, 0, sizeof action);
@@ -29,6 +30,8 @@ static inline int linux_spawn_child(const struct linux_spawn_request *s, int *fd
     if ((s->flags & LINUX_SPAWN_NEW_GROUP) && setpgid(0, 0) < 0) return errno;
     if (s->flags & LINUX_SPAWN_DIE_WITH_PARENT) {
         if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0) return errno;
+        // It may have died before that: then no signal comes any more.
+        if (getppid() != parent) return ESRCH;
     }
     if (s->directory && chdir(s->directory) < 0) return errno;
     // Out of the way of the targets first, then into place.
@@ -58,12 +61,12 @@ static inline int64_t linux_spawn(const struct linux_spawn_request *s) {
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    pid_t pid = fork();
+    pid_t parent = getpid(), pid = fork();
     int error = errno;
     if (pid == 0) {
         // The report's end must not sit where a descriptor is to go.
         int end = fcntl(report[1], F_DUPFD_CLOEXEC, 200);
-        int code = end < 0 ? errno : linux_spawn_child(s, fds);
+        int code = end < 0 ? errno : linux_spawn_child(s, fds, parent);
         ssize_t ignored = write(end < 0 ? report[1] : end, &code, sizeof code);
         (void)ignored;
         _exit(127);
