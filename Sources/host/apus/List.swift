@@ -46,7 +46,8 @@ struct List: ParsableCommand {
         case .running:
             "Up \(Console.ago((record.started ?? 0) / 1_000_000_000).dropLast(" ago".count))"
         case .exited:
-            "Exited (\(record.exitStatus ?? 255)\(record.outOfMemory == true ? ", out of memory" : "")) "
+            "Exited (\(record.exitStatus ?? 255)"
+                + (record.outOfMemory == true ? ", out of memory) " : ") ")
                 + Console.ago((record.finished ?? 0) / 1_000_000_000)
         }
     }

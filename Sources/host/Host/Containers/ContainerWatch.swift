@@ -282,7 +282,8 @@ final class ContainerWatch {
         tell(.gone)
     }
 
-    /// Waits until the command in the foreground has read all output; what it leaves goes to the log.
+    /// Waits until the command in the foreground has read all output; what it leaves goes to the
+    /// log.
     private func drain() {
         while let bytes = try? channel?.receive(limit: WatchMessage.limit).bytes, !bytes.isEmpty {
             if bytes == WatchChannel.drained { return }

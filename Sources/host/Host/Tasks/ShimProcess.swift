@@ -86,7 +86,9 @@ package struct ShimProcess: Sendable {
         _ words: [String], in folder: String, input: [UInt8], environment: [String] = []
     ) throws(HostError) -> (status: Int32, output: [UInt8]) {
         let path = Process.environment("PATH") ?? "/usr/sbin:/usr/bin:/sbin:/bin"
-        var spawn = Spawn(self.path, words, environment: ["PATH=\(path)"] + environment + Failpoint.environment)
+        var spawn = Spawn(
+            self.path, words,
+            environment: ["PATH=\(path)"] + environment + Failpoint.environment)
         let output = try system("pipe") { () throws(Errno) in try File.pipe() }
         let given = try system("pipe") { () throws(Errno) in try File.pipe() }
         spawn.descriptors = [given.reader.number, output.writer.number, output.writer.number]
