@@ -249,10 +249,12 @@ package struct ArchiveBlock {
         let link = unsafe hardLink ?? archive_entry_symlink(entry)
         var out = unsafe ArchiveEntry(kind, path(archive_entry_pathname(entry)))
         unsafe out.target = path(link)
+        // SAFETY: plain values of the entry, valid as above.
         unsafe out.permissions = UInt32(archive_entry_perm(entry)) & 0o7777
         unsafe out.uid = archive_entry_uid(entry)
         unsafe out.gid = archive_entry_gid(entry)
         unsafe out.size = archive_entry_size(entry)
+        // SAFETY: as above.
         unsafe out.modifiedSeconds = Int64(archive_entry_mtime(entry))
         unsafe out.modifiedNanoseconds = Int64(archive_entry_mtime_nsec(entry))
         unsafe out.major = UInt64(archive_entry_rdevmajor(entry))
