@@ -116,14 +116,40 @@ struct ServeTests {
         #expect(!File.exists(bundle.socketPath))
     }
 
-    @Test("delete leaves a server that answers alone")
+    @Test(
+        "delete leaves a server that has a container alone, and ends one that has none",
+        .enabled(if: Isolation.runc.obstacle == nil, "\(Isolation.runc.obstacle ?? "")"))
     func deleteLiving() throws {
+        let container = try TestContainer(["sleep", "1000"])
+        try container.create()
+        #expect(try container.bundle.delete().status == 0)
+        #expect(try container.bundle.serverPID() == container.server)
+        #expect(try container.state().status == .created)
+        try container.delete()
+        #expect(try container.bundle.delete().status == 0)
+        try waitForEnd(of: container.server)
+        #expect(!File.exists(container.bundle.socketPath))
+    }
+
+    @Test("a server whose start was killed before it had answered ends by itself")
+    func abandoned() throws {
         let bundle = try Bundle()
-        _ = try bundle.start()
-        let pid = try bundle.serverPID()
-        #expect(try bundle.delete().status == 0)
-        #expect(try bundle.serverPID() == pid)
-        try bundle.shutdown()
+        // What start does, but for the byte.
+        let listener = try UnixSocket.listen("\(bundle.scratch.path)/socket")
+        let pipe = try File.pipe()
+        var spawn = Spawn(
+            ShimBinary.path,
+            bundle.flags + ["-socket", "\(bundle.scratch.path)/socket", "-bundle", bundle.path]
+                + ["serve"], environment: [])
+        spawn.descriptors = [
+            nil, nil, nil, listener.descriptor.number, pipe.reader.number,
+        ]
+        let pid = try spawn.start()
+        try pause(300)
+        #expect(try Process.reap(pid) == nil)
+        _ = consume pipe
+        #expect(try Process.reap(pid, blocking: true)?.status == 0)
+        #expect(!File.exists("\(bundle.scratch.path)/socket"))
     }
 
     @Test("delete unmounts what is below the bundle's rootfs")

@@ -19,8 +19,11 @@ struct DeleteAction {
         response.exitedAt.seconds = now / 1_000_000_000
         response.exitedAt.nanos = Int32(now % 1_000_000_000)
         let socket = self.socket()
-        // A living server knows its containers better, and other ones may depend on it.
-        if socket?.isServed != true {
+        // A living server knows its containers better, and other ones may depend on it; one that
+        // has none, for its `start` or its Create failed, is to end.
+        if let socket, socket.isServed {
+            socket.askToEnd()
+        } else {
             response.pid = try undoLeftovers(bundle, arguments.id)
             socket?.removeIfDead()
             try DeleteAction.unmount(below: "\(bundle)/rootfs")

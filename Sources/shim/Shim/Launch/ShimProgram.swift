@@ -11,6 +11,8 @@ package struct Serving: ~Copyable {
     package let socket: ShimSocket
     /// Listens already; non-blocking.
     package let listener: UnixSocket
+    /// Brings a byte when `start` has done its work, and ends without one if it was killed.
+    let launch: SharedDescriptor?
     package let log: ShimLog
     package let events: EventPublisher
 }
@@ -48,7 +50,10 @@ package struct ShimProgram {
         switch arguments.action {
         case .version: try put(Array(InfoAction.versionText.utf8))
         case .info: try put(try InfoAction.answer(options: readInput()))
-        case .start: try put(Array(try start(arguments).utf8))
+        case .start:
+            let outcome = try start(arguments)
+            try put(Array(outcome.answer.utf8))
+            _ = try? outcome.launch?.descriptor.writeAll([1])
         case .delete:
             try arguments.checkIdentity()
             var arguments = arguments
@@ -62,7 +67,7 @@ package struct ShimProgram {
         return 0
     }
 
-    private func start(_ arguments: LaunchArguments) throws(ShimError) -> String {
+    private func start(_ arguments: LaunchArguments) throws(ShimError) -> StartAction.Outcome {
         try arguments.checkIdentity()
         let input = try StartInput(
             readInput(), id: arguments.id, namespace: arguments.namespace)
@@ -89,7 +94,12 @@ package struct ShimProgram {
             try descriptor.setNonblocking(true)
             return UnixSocket(owning: descriptor)
         }
+        var launch: SharedDescriptor?
+        if (try? File.status(ofNumber: 4).kind) == .fifo {
+            launch = SharedDescriptor(Descriptor(owning: 4))
+        }
         try attempt("serving") { () throws(Errno) in
+            try launch?.descriptor.setCloseOnExec(true)
             try Process.becomeSubreaper()
             try Signal.ignore(Signal.pipe)
         }
@@ -102,7 +112,7 @@ package struct ShimProgram {
         return serve(
             Serving(
                 namespace: arguments.namespace, id: arguments.id, bundle: arguments.bundle,
-                socket: socket, listener: listener, log: log, events: events))
+                socket: socket, listener: listener, launch: launch, log: log, events: events))
     }
 
     private func workingDirectory() throws(ShimError) -> String {

@@ -69,6 +69,14 @@ package struct ShimSocket: Sendable, Equatable {
         }
     }
 
+    /// Asks the server to end if it has no container (`Shutdown`).
+    func askToEnd() {
+        guard let socket = try? UnixSocket.connect(path),
+            var client = try? Client(owning: socket.intoDescriptor())
+        else { return }
+        _ = try? client.call(Services.taskV2, "Shutdown", [], timeout: ShimSocket.answerLimit)
+    }
+
     /// Listens, unless a living server does already; what a dead one left is replaced.
     ///
     /// A lock keeps two `start`s of one group, and a server that is ending, apart.

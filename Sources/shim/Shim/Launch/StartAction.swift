@@ -14,13 +14,24 @@ struct StartAction {
         environment.first { $0.hasPrefix("\(name)=") }.map { String($0.dropFirst(name.count + 1)) }
     }
 
-    /// What goes to the standard output.
-    func run() throws(ShimError) -> String {
+    /// What `start` has done.
+    struct Outcome {
+        /// What goes to the standard output.
+        let answer: String
+        /// To be given a byte as the last thing of all: a server that sees it closed without one is
+        /// of a `start` that was killed, and nobody will ever ask it for anything.
+        let launch: SharedDescriptor?
+    }
+
+    /// Finds or starts the server.
+    func run() throws(ShimError) -> Outcome {
         let group = try self.group()
         let socket = try self.socket(of: group)
+        let launch: SharedDescriptor?
         switch try socket.bind() {
-        case .taken: break
-        case .bound(let listener): try startServer(group: group, socket: socket, listener)
+        case .taken: launch = nil
+        case .bound(let listener):
+            launch = try startServer(group: group, socket: socket, listener)
         }
         try attempt("\(bundle)/address") { () throws(Errno) in
             try File.replace("\(bundle)/address", with: Array(socket.address.utf8), mode: 0o644)
@@ -29,7 +40,7 @@ struct StartAction {
             bootstrapVersion: input.bootstrap?.containerdVersion,
             maxShimVersion: variable("MAX_SHIM_VERSION"),
             askVersion: { ContainerdVersion.ask(arguments.publishBinary) })
-        return answer.text(socket.address)
+        return Outcome(answer: answer.text(socket.address), launch: launch)
     }
 
     /// The group that the annotations name, else the container by itself.
@@ -59,11 +70,13 @@ struct StartAction {
             namespace: arguments.namespace, group: group)
     }
 
-    /// Starts the server in a session of its own, with the listening socket as descriptor 3 and
-    /// nothing of what containerd reads this process's output from.
+    /// Starts the server in a session of its own.
+    ///
+    /// It gets the listening socket as descriptor 3, the end of a pipe as 4, and nothing of what
+    /// containerd reads this process's output from.
     private func startServer(
         group: String, socket: ShimSocket, _ listener: consuming UnixSocket
-    ) throws(ShimError) {
+    ) throws(ShimError) -> SharedDescriptor {
         let undo = { _ = try? File.remove(socket.path) }
         do {
             let program = try attempt("/proc/self/exe") { () throws(Errno) in
@@ -79,13 +92,17 @@ struct StartAction {
                 environment.append("TTRPC_ADDRESS=\(address)")
             }
             var spawn = Spawn(program, words + ["serve"], environment: environment)
-            spawn.descriptors = [nil, nil, nil, listener.descriptor.number]
+            let pipe = try attempt("pipe") { () throws(Errno) in SharedPipe(try File.pipe()) }
+            spawn.descriptors = [
+                nil, nil, nil, listener.descriptor.number, pipe.reader.descriptor.number,
+            ]
             spawn.newSession = true
             spawn.directory = bundle
             try protectFromOOM()
             try joinCgroup()
             let started = spawn
             _ = try attempt("starting \(program)") { () throws(Errno) in try started.start() }
+            return pipe.writer
         } catch {
             undo()
             throw error

@@ -11,6 +11,7 @@ package final class RequestServer {
         static let listener: UInt64 = 0
         static let outbox: UInt64 = 1
         static let signals: UInt64 = 2
+        static let launch: UInt64 = 3
         static let firstConnection: UInt64 = 16
     }
 
@@ -36,10 +37,14 @@ package final class RequestServer {
     private var connections: [UInt64: Connection] = [:]
     private var nextToken = Token.firstConnection
     private var acceptsMore = true
+    private var launch: SharedDescriptor?
 
     /// Takes over a listening, non-blocking socket; SIGTERM and SIGINT end `run` from now on.
-    package init(_ listener: consuming UnixSocket) throws(Errno) {
+    ///
+    /// The end of `launch` before a byte of it is told to `abandoned` of `run`.
+    init(_ listener: consuming UnixSocket, launch: SharedDescriptor? = nil) throws(Errno) {
         self.listener = listener
+        self.launch = launch
         epoll = try Epoll()
         outbox = try Outbox()
         let ending = SignalSet(Signal.term, Signal.int)
@@ -48,6 +53,9 @@ package final class RequestServer {
         try epoll.add(self.listener.descriptor.number, .readable, token: Token.listener)
         try epoll.add(outbox.wake.descriptor.number, .readable, token: Token.outbox)
         try epoll.add(signals.descriptor.number, .readable, token: Token.signals)
+        if let launch {
+            try epoll.add(launch.descriptor.number, .readable, token: Token.launch)
+        }
     }
 
     /// Why `run` ended.
@@ -59,7 +67,8 @@ package final class RequestServer {
     /// Serves until `shouldEnd`, which is asked when all answers are written, says so, or a signal
     /// comes.
     package func run(
-        handle: (Request, Reply) -> Void, shouldEnd: (borrowing Descriptor) -> Bool
+        handle: (Request, Reply) -> Void, abandoned: () -> Void = {},
+        shouldEnd: (borrowing Descriptor) -> Bool
     ) throws(Errno) -> End {
         var isAtRest = false
         while true {
@@ -76,6 +85,8 @@ package final class RequestServer {
                 case Token.outbox: deliver()
                 case Token.signals:
                     if let number = signals.next() { return .signal(number) }
+                case Token.launch:
+                    if try finishLaunch() { abandoned() }
                 default: serve(event, handle)
                 }
             }
@@ -83,6 +94,15 @@ package final class RequestServer {
             let allWritten = connections.values.allSatisfy { $0.protocolState.output.isEmpty }
             if allWritten && shouldEnd(listener.descriptor) { return .asked }
         }
+    }
+
+    /// Whether the pipe of `start` has ended without its byte.
+    private func finishLaunch() throws(Errno) -> Bool {
+        guard let pipe = launch else { return false }
+        let byte = try pipe.descriptor.read(upTo: 1)
+        try epoll.remove(pipe.descriptor.number)
+        launch = nil
+        return byte.isEmpty
     }
 
     private func acceptClients() throws(Errno) {

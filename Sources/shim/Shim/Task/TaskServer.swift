@@ -16,10 +16,10 @@ package enum TaskServer {
             namespace: serving.namespace, log: log, events: events, socket: socket)
         Timings(bundle: serving.bundle).note("shim-serving")
         do throws(Errno) {
-            let server = try RequestServer(serving.listener)
+            let server = try RequestServer(serving.listener, launch: serving.launch)
             log.write(.info, "serving", ["address": socket.address])
             let end = try server.run(
-                handle: service.handle,
+                handle: service.handle, abandoned: service.endWhenEmpty,
                 shouldEnd: { service.shouldEnd && socket.retire($0) })
             if case .signal(let number) = end {
                 _ = try? File.remove(socket.path)

@@ -260,10 +260,15 @@ final class TaskService: Sendable {
     private func shutdown(
         _ request: Containerd_Task_V2_ShutdownRequest
     ) throws(Status) -> any Message {
+        endWhenEmpty()
+        return Google_Protobuf_Empty()
+    }
+
+    /// Has the server end, unless there is a container.
+    func endWhenEmpty() {
         table.withLock { table in
             if table.containers.isEmpty && table.creating.isEmpty { table.wasAskedToEnd = true }
         }
-        return Google_Protobuf_Empty()
     }
 
     /// Ids as containerd has them: letters and digits, with single `.`, `_`, `-` between.
