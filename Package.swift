@@ -13,7 +13,7 @@ let strict: [SwiftSetting] = [
     .enableUpcomingFeature("MemberImportVisibility"),
     .enableUpcomingFeature("InternalImportsByDefault"),
     .enableExperimentalFeature("Lifetimes"),
-    // Clang builds glibc's module and CLinux with the same feature macros, or the two disagree about
+    // Clang builds glibc's module and CLinux with the same feature macros, or they disagree about
     // glibc's types wherever both are imported.
     .unsafeFlags(["-Xcc", "-D_GNU_SOURCE"]),
 ]
@@ -77,7 +77,7 @@ let floor: [Target] = [
 let seccomp: [Target] = [
     .systemLibrary(
         name: "CSeccomp", path: "Sources/linux/CSeccomp", pkgConfig: "libseccomp",
-        providers: [.apt(["libseccomp-dev"])]),
+        providers: [.apt(["libseccomp-dev"])])
 ]
 
 let vmm: [Target] = [

@@ -8,8 +8,8 @@ package struct LoopDevice: ~Copyable {
 
     /// Backs a free device with a file.
     ///
-    /// The device lets go of the file when its last user is gone: a mount, or what is returned here.
-    /// So a process that is killed between the two leaves nothing.
+    /// The device lets go of the file when its last user is gone: a mount, or what is returned
+    /// here. So a process that is killed between the two leaves nothing.
     package static func attach(
         _ path: String, readOnly: Bool
     ) throws(Errno) -> LoopDevice {
@@ -32,7 +32,7 @@ package struct LoopDevice: ~Copyable {
 
 /// The C library's allocator (mallopt(3)).
 package enum Allocator {
-    /// One heap for all threads, and freed blocks given back to the kernel early: for processes with
-    /// many threads that rarely run at once.
+    /// One heap for all threads, and freed blocks given back to the kernel early: for processes
+    /// with many threads that rarely run at once.
     package static func beLean() { _ = linux_malloc_lean() }
 }

@@ -10,7 +10,7 @@ static inline int64_t linux_loop_free(int control) {
     return linux_result(ioctl(control, LOOP_CTL_GET_FREE));
 }
 
-// Backs a loop device with a file; it lets go of it when its last user is gone (LO_FLAGS_AUTOCLEAR).
+// Backs a loop device with a file, which it lets go of after its last user (LO_FLAGS_AUTOCLEAR).
 static inline int64_t linux_loop_configure(int device, int file, int read_only) {
     struct loop_config config;
     memset(&config, 0, sizeof config);
