@@ -17,7 +17,8 @@ final class Bus: Sendable {
     private let devices: [Device]
     private let onReset: @Sendable () -> Void
 
-    /// - Parameter onReset: told on a vCPU's thread, and again if the guest asks again.
+    /// Answers for a console and devices; `onReset` is told on a vCPU's thread, and again if the
+    /// guest asks again.
     init(serial: Serial, devices: [Device], onReset: @escaping @Sendable () -> Void) {
         self.serial = serial
         self.devices = devices

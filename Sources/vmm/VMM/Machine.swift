@@ -4,7 +4,9 @@ internal import Linux
 internal import VMControl
 internal import Virtio
 
-/// A guest's machine: memory, vCPUs, devices. Made whole, then started once.
+/// A guest's machine: memory, vCPUs, devices.
+///
+/// Made whole, then started once.
 final class Machine {
     let memory: GuestMemory
     let mailbox: Mailbox

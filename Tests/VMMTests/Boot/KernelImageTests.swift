@@ -90,7 +90,8 @@ internal import Testing
         expect(
             .malformed("the PVH entry point lies outside its segments"), { _ in },
             from: .pvh(entry: 0x10_0000))
-        expect(.malformed("notes of 65537 bytes"), { $0.headers[2].fileSize = 65537 },
+        expect(
+            .malformed("notes of 65537 bytes"), { $0.headers[2].fileSize = 65537 },
             from: .pvh(entry: 0x30_0000))
         expect(
             .truncated("notes"), { $0.headers[2].fileSize += 1 },

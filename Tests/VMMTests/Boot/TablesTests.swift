@@ -21,7 +21,8 @@ internal import Testing
         #expect(parts.count == 2)
         #expect(parts[0].size == 3 << 30)
         #expect(parts[1].start == 4 << 30 && parts[1].size == 2 << 30)
-        #expect(MemoryMap(bytes).entries.last == .init(start: 4 << 30, size: 2 << 30, kind: .memory))
+        #expect(
+            MemoryMap(bytes).entries.last == .init(start: 4 << 30, size: 2 << 30, kind: .memory))
     }
 
     @Test func exactlyUpToTheHole() {
@@ -68,7 +69,8 @@ internal import Testing
         #expect(line.bytes.last == 0)
         #expect(text.hasPrefix("quiet virtio_mmio.device=4K@0xc0000000:5 virtio_mmio.device="))
         // The 20th device shares the first one's line.
-        #expect(text.hasSuffix("virtio_mmio.device=4K@0xc0013000:5 virtio_mmio.device=4K@0xc0014000:6"))
+        #expect(
+            text.hasSuffix("virtio_mmio.device=4K@0xc0013000:5 virtio_mmio.device=4K@0xc0014000:6"))
     }
 
     @Test func emptyText() throws {
@@ -77,7 +79,9 @@ internal import Testing
     }
 
     @Test func limit() throws {
-        #expect(try KernelCommandLine(String(repeating: "a", count: 2047), devices: 0).bytes.count == 2048)
+        #expect(
+            try KernelCommandLine(String(repeating: "a", count: 2047), devices: 0).bytes.count
+                == 2048)
         let error = #expect(throws: CommandLineError.self) {
             try KernelCommandLine(String(repeating: "a", count: 2048), devices: 0)
         }

@@ -53,7 +53,8 @@ struct BootTests {
             for number in 0..<40 {
                 let file = try MemFD.create("disk", size: 1 << 20)
                 plan.configuration.disks.append(
-                    .init(file: plan.add(file), readOnly: number % 2 == 0, serial: "layer\(number)"))
+                    .init(file: plan.add(file), readOnly: number % 2 == 0, serial: "layer\(number)")
+                )
             }
         }
         try vmm.boot()
@@ -202,10 +203,11 @@ struct EndingTests {
     @Test func secondConfigurationIsRefused() throws {
         let vmm = try VMMProcess()
         try vmm.expectStart()
-        try vmm.send(.configure(
-            MachineConfiguration(
-                vcpus: 1, memoryMiB: 64, kvm: FileIndex(rawValue: 0),
-                kernel: FileIndex(rawValue: 0), commandLine: "")))
+        try vmm.send(
+            .configure(
+                MachineConfiguration(
+                    vcpus: 1, memoryMiB: 64, kvm: FileIndex(rawValue: 0),
+                    kernel: FileIndex(rawValue: 0), commandLine: "")))
         guard case .exited(.hostError(let text))? = try vmm.event() else {
             Issue.record("a second configuration was taken")
             return

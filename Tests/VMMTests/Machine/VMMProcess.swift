@@ -18,7 +18,8 @@ final class VMMProcess {
             Process.environment("APUS_TESTBED") == "1"
             || Process.environment("APUS_TEST_ISOLATION") == "kvm"
         guard isAllowed else { return "needs hack/testbed, or a KVM that boots Linux" }
-        for name in ["apus-vmm", "vmlinux", "initramfs.img"] where !File.exists("\(folder)/\(name)") {
+        for name in ["apus-vmm", "vmlinux", "initramfs.img"] where !File.exists("\(folder)/\(name)")
+        {
             return "\(folder)/\(name) is not there: hack/build"
         }
         return nil

@@ -23,7 +23,9 @@ extension KernelImage {
         func field<T: FixedWidthInteger & UnsignedInteger>(
             _ type: T.Type, _ offset: Int
         ) throws(KernelImageError) -> T {
-            guard let value = header.load(type, at: offset) else { throw .truncated("setup header") }
+            guard let value = header.load(type, at: offset) else {
+                throw .truncated("setup header")
+            }
             return value
         }
         let version = try field(UInt16.self, Field.version)

@@ -155,7 +155,8 @@ struct KernelLoader {
     }
 
     private func writeTables(
-        _ image: KernelImage, _ mode: BootEntry.Mode, _ line: KernelCommandLine, _ place: InitramfsPlace?
+        _ image: KernelImage, _ mode: BootEntry.Mode, _ line: KernelCommandLine,
+        _ place: InitramfsPlace?
     ) throws(GuestMemoryError) -> BootEntry {
         let map = MemoryMap(memory.regions.reduce(0) { $0 + $1.size })
         try memory.copy(MPTable(vcpus: vcpus).bytes, to: GuestLayout.mpTable)

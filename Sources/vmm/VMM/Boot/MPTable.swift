@@ -25,29 +25,36 @@ struct MPTable {
     /// A table for 1…32 vCPUs whose APIC ids are their numbers.
     init(vcpus: UInt8) {
         var entries = LittleEndian([])
-        var count: UInt16 = 0
+        var count = MPTable.appendProcessors(vcpus, to: &entries)
+        count += MPTable.appendInterrupts(ioAPIC: vcpus + 1, to: &entries)
+        bytes = MPTable.pointer + MPTable.header(count, entries.bytes)
+    }
+
+    private static func appendProcessors(_ vcpus: UInt8, to entries: inout LittleEndian) -> UInt16 {
         for id in 0..<vcpus {
             entries.append(EntryKind.processor)
             entries.append(id)
-            entries.append(MPTable.apicVersion)
+            entries.append(apicVersion)
             // Enabled; the first one boots.
             entries.append(UInt8(id == 0 ? 3 : 1))
             // Family 6; FPU and APIC.
             entries.append(UInt32(0x600))
             entries.append(UInt32(0x201))
             entries.append(UInt64(0))
-            count += 1
         }
+        return UInt16(vcpus)
+    }
+
+    /// The bus, the IOAPIC, its lines, and the two of each local APIC.
+    private static func appendInterrupts(ioAPIC: UInt8, to entries: inout LittleEndian) -> UInt16 {
         entries.append(EntryKind.bus)
         entries.append(UInt8(0))
         entries.append("ISA", width: 6)
-        let ioAPIC = vcpus + 1
         entries.append(EntryKind.ioAPIC)
         entries.append(ioAPIC)
-        entries.append(MPTable.ioAPICVersion)
+        entries.append(ioAPICVersion)
         entries.append(UInt8(1))
         entries.append(UInt32(GuestLayout.ioAPIC))
-        count += 2
         for line in 0..<UInt8(GuestLayout.lines) {
             entries.append(EntryKind.interrupt)
             entries.append(InterruptKind.vectored)
@@ -57,7 +64,6 @@ struct MPTable {
             entries.append(line)
             entries.append(ioAPIC)
             entries.append(line)
-            count += 1
         }
         let local: [(kind: UInt8, destination: UInt8, pin: UInt8)] = [
             (InterruptKind.external, 0, 0), (InterruptKind.nonMaskable, 0xff, 1),
@@ -70,11 +76,14 @@ struct MPTable {
             entries.append(UInt8(0))
             entries.append(interrupt.destination)
             entries.append(interrupt.pin)
-            count += 1
         }
+        return 2 + UInt16(GuestLayout.lines) + UInt16(local.count)
+    }
+
+    private static func header(_ count: UInt16, _ entries: [UInt8]) -> [UInt8] {
         var header = LittleEndian([])
         header.append("PCMP", width: 4)
-        header.append(UInt16(MPTable.headerSize + entries.bytes.count))
+        header.append(UInt16(headerSize + entries.count))
         header.append(UInt8(4))
         header.append(UInt8(0))
         header.append("APUS", width: 8)
@@ -84,17 +93,18 @@ struct MPTable {
         header.append(count)
         header.append(UInt32(GuestLayout.localAPIC))
         header.append(UInt32(0))
-        let table = MPTable.sealed(header.bytes + entries.bytes, checksumAt: 7)
+        return sealed(header.bytes + entries, checksumAt: 7)
+    }
 
+    private static var pointer: [UInt8] {
         var pointer = LittleEndian([])
         pointer.append("_MP_", width: 4)
-        pointer.append(UInt32(GuestLayout.mpTable) + UInt32(MPTable.pointerSize))
+        pointer.append(UInt32(GuestLayout.mpTable) + UInt32(pointerSize))
         // Length in units of 16 bytes, revision 1.4, checksum, features: a table follows.
         pointer.append(UInt8(1))
         pointer.append(UInt8(4))
-        pointer.append(UInt8(0))
-        for _ in 0..<5 { pointer.append(UInt8(0)) }
-        bytes = MPTable.sealed(pointer.bytes, checksumAt: 10) + table
+        for _ in 0..<6 { pointer.append(UInt8(0)) }
+        return sealed(pointer.bytes, checksumAt: 10)
     }
 
     /// Sets the byte that makes the sum of all zero.

@@ -1,7 +1,10 @@
 /// What the guest's address space holds, for the kernel (e820).
 struct MemoryMap: Sendable, Equatable {
     /// Kind of an entry; the numbers of e820 and PVH.
-    enum Kind: UInt32, Sendable { case memory = 1, reserved = 2 }
+    enum Kind: UInt32, Sendable {
+        case memory = 1
+        case reserved = 2
+    }
 
     /// A stretch of the address space.
     struct Entry: Sendable, Equatable {

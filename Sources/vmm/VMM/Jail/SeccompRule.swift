@@ -53,8 +53,9 @@ struct SeccompRule {
             SeccompRule("clock_gettime"),
             SeccompRule("rt_sigreturn"),
             SeccompRule("restart_syscall"),
-            // A thread that ends.
+            // A thread that ends, and may be the last that holds something.
             SeccompRule("rt_sigprocmask"),
+            SeccompRule("close"),
             SeccompRule("sched_yield"),
             SeccompRule("exit"),
             SeccompRule("exit_group"),
@@ -79,7 +80,6 @@ struct SeccompRule {
             SeccompRule("accept4"),
             SeccompRule("socketpair", .equal(0, unixFamily)),
             SeccompRule("shutdown"),
-            SeccompRule("close"),
             SeccompRule("fcntl", .equal(1, setStatusFlags)),
             SeccompRule("fcntl", .equal(1, getStatusFlags)),
             SeccompRule("epoll_wait", priority: 235),
@@ -111,7 +111,7 @@ struct SeccompRule {
 
     private static var virtualCPU: [SeccompRule] {
         devices + [
-            SeccompRule("ioctl", .equal(1, runVirtualCPU), priority: 255),
+            SeccompRule("ioctl", .equal(1, runVirtualCPU), priority: 255)
         ]
     }
 
@@ -123,6 +123,8 @@ struct SeccompRule {
             SeccompRule("pwrite64"),
             SeccompRule("fdatasync"),
             SeccompRule("fallocate"),
+            // The last to let go of a disk closes its file.
+            SeccompRule("close"),
         ]
     }
 }

@@ -3,8 +3,8 @@ internal import Linux
 /// What a guest printed, the newest bytes of it, in a file of limited size.
 ///
 /// Lines are gathered and written together. When the file is full its newer half moves to the
-/// front, so that the file always reads from the oldest to the newest byte, and each byte is written
-/// at most twice.
+/// front: the file always reads from the oldest to the newest byte, and each byte is written at
+/// most twice.
 struct ConsoleLog: ~Copyable, Sendable {
     /// Bytes that are gathered at most.
     private static let bufferSize = 512
@@ -32,7 +32,9 @@ struct ConsoleLog: ~Copyable, Sendable {
         if byte == 0x0a || buffer.count == ConsoleLog.bufferSize { flush() }
     }
 
-    /// Writes what was gathered. A file that can't be written takes nothing more: the guest goes
+    /// Writes what was gathered.
+    ///
+    /// A file that can't be written takes nothing more: the guest goes
     /// on.
     mutating func flush() {
         guard !buffer.isEmpty else { return }

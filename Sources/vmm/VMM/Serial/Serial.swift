@@ -13,7 +13,9 @@ final class Serial: Sendable {
     private enum Offset {
         static let data: UInt16 = 0
         static let interruptEnable: UInt16 = 1
-        /// Read: interrupt identification. Written: FIFO control.
+        /// Read: interrupt identification.
+        ///
+        /// Written: FIFO control.
         static let interruptIdentification: UInt16 = 2
         static let lineControl: UInt16 = 3
         static let modemControl: UInt16 = 4
