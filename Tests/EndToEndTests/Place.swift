@@ -56,7 +56,8 @@ final class Place: Sendable {
         }
     }
 
-    deinit { try? File.removeTree(path) }
+    /// Removes the folders.
+    func remove() { try? File.removeTree(path) }
 
     /// Runs another program to its end; its status.
     static func outcome(of program: String, _ words: [String]) throws -> Int32 {

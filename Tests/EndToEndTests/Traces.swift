@@ -89,6 +89,7 @@ struct PlaceTrait: SuiteTrait, TestScoping {
         for test: Test, testCase: Test.Case?, performing function: @Sendable () async throws -> Void
     ) async throws {
         let place = try Place()
+        defer { place.remove() }
         try await Place.$current.withValue(place) { try await function() }
     }
 }
