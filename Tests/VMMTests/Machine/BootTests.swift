@@ -66,6 +66,22 @@ struct BootTests {
         try vmm.stop()
     }
 
+    /// The driver of a network card says what it wants of the tap on a vCPU's confined thread.
+    @Test func networkOnATap() throws {
+        let vmm = try VMMProcess(
+            commandLine: VMMProcess.commandLine.replacing("quiet loglevel=4", with: "loglevel=7")
+        ) { (plan) in
+            let tap = try Tap.open()
+            plan.configuration.networks = [
+                .init(
+                    tap: plan.add(try tap.descriptor.duplicate()), mac: 0x0100_0000_0002, mtu: 1400)
+            ]
+        }
+        try vmm.boot()
+        #expect(vmm.consoleText.contains("Registering device virtio-mmio.3"))
+        try vmm.stop()
+    }
+
     @Test func pauseAndResume() throws {
         let vmm = try VMMProcess()
         try vmm.boot()
