@@ -64,6 +64,7 @@ public enum VMMProgram {
     private static func serve(_ number: Int32, started: Int64) -> Int32 {
         do throws(Errno) {
             try Process.dieWithParent()
+            try Signal.ignore(Signal.pipe)
             Allocator.beLean()
             try Jail.closeInherited(except: number)
             try Process.clearEnvironment()
@@ -135,7 +136,7 @@ public enum VMMProgram {
         var files = FileSet(&message)
         do throws(JailError) {
             if let jail = configuration.jail {
-                try Jail.enter(jail, &files)
+                try Jail.enter(jail, memory: UInt64(configuration.memoryMiB) << 20, &files)
             } else {
                 try Jail.renounce()
             }

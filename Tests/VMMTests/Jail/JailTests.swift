@@ -54,16 +54,35 @@ struct JailTests {
             var files = FileSet(&message)
             try Jail.enter(
                 .init(uid: 0x7000_0001, gid: 0x7000_0001, cgroups: [FileIndex(rawValue: 0)]),
-                &files)
+                memory: 0, &files)
             if try ends.reader.read(upTo: 16) != Array("0".utf8) { Process.exit(2) }
             Process.exit(0)
         }
     }
 
+    @Test func filesAreLimitedButNotTheGuestsMemory() async {
+        await #expect(processExitsWith: .exitCode(0)) {
+            var files = try emptyFiles()
+            try Jail.enter(
+                .init(uid: 0x7000_0001, gid: 0x7000_0001, fileSize: 4096), memory: 1 << 20, &files)
+            let memory = try MemFD.create("memory", size: 1 << 20, sealed: false)
+            do throws(Errno) {
+                try memory.writeAll([1], at: 1 << 20)
+                Process.exit(2)
+            } catch {
+                Process.exit(error == Errno(rawValue: 27) ? 0 : 3)
+            }
+        }
+    }
+
     @Test func rootIsNoJail() throws {
         var files = try emptyFiles()
-        #expect(throws: JailError.privilegedID) { try Jail.enter(.init(uid: 0, gid: 1), &files) }
-        #expect(throws: JailError.privilegedID) { try Jail.enter(.init(uid: 1, gid: 0), &files) }
+        #expect(throws: JailError.privilegedID) {
+            try Jail.enter(.init(uid: 0, gid: 1), memory: 0, &files)
+        }
+        #expect(throws: JailError.privilegedID) {
+            try Jail.enter(.init(uid: 1, gid: 0), memory: 0, &files)
+        }
     }
 
     @Test func inheritedDescriptorsAreClosed() async {
@@ -88,5 +107,5 @@ private func emptyFiles() throws -> FileSet {
 
 private func enterJail() throws {
     var files = try emptyFiles()
-    try Jail.enter(.init(uid: 0x7000_0001, gid: 0x7000_0001, openFiles: 128), &files)
+    try Jail.enter(.init(uid: 0x7000_0001, gid: 0x7000_0001, openFiles: 128), memory: 0, &files)
 }

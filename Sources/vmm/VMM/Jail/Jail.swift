@@ -25,10 +25,15 @@ extension JailError: CustomStringConvertible {
 
 /// The wall around this process, built by itself before it looks at anything that a guest wrote.
 enum Jail {
+    /// SIGXFSZ.
+    private static let fileSizeSignal: Int32 = 25
+
     /// Joins the cgroups, takes limits, leaves every namespace and the file system behind, and
     /// gives up user, group and capabilities.
+    ///
+    /// `memory` is the guest's in bytes: its memfd is a file too, and no limit of files is below.
     static func enter(
-        _ jail: MachineConfiguration.Jail, _ files: inout FileSet
+        _ jail: MachineConfiguration.Jail, memory: UInt64, _ files: inout FileSet
     ) throws(JailError) {
         guard jail.uid != 0, jail.gid != 0 else { throw .privilegedID }
         for index in jail.cgroups {
@@ -37,7 +42,11 @@ enum Jail {
         try step("limits") { () throws(Errno) in
             try ResourceLimit.openFiles.set(UInt64(jail.openFiles))
             try ResourceLimit.coreSize.set(0)
-            if jail.fileSize > 0 { try ResourceLimit.fileSize.set(jail.fileSize) }
+            if jail.fileSize > 0 {
+                // Past it a write fails (EFBIG) rather than ends the process.
+                try Signal.ignore(fileSizeSignal)
+                try ResourceLimit.fileSize.set(max(jail.fileSize, memory))
+            }
         }
         try step("namespaces") { () throws(Errno) in
             try Namespaces([.mount, .uts, .ipc, .network, .cgroup]).unshare()
