@@ -82,15 +82,12 @@ let seccomp: [Target] = [
 
 let vmm: [Target] = [
     .target(name: "CKVM", path: "Sources/vmm/CKVM"),
-    .systemLibrary(
-        name: "CCap", path: "Sources/linux/CCap", pkgConfig: "libcap",
-        providers: [.apt(["libcap-dev"])]),
     library("GuestMemory", in: "Sources/vmm", ["Linux", "CLinux"]),
     library("KVM", in: "Sources/vmm", ["Linux", "CKVM"]),
     library("Virtio", in: "Sources/vmm", ["GuestMemory", "Linux"]),
     library(
         "VMM", in: "Sources/vmm",
-        ["Virtio", "KVM", "GuestMemory", "VMControl", "Linux", "CSeccomp", "CCap"]),
+        ["Virtio", "KVM", "GuestMemory", "VMControl", "Linux", "CSeccomp"]),
     program("apus-vmm", in: "Sources/vmm", ["VMM"]),
     tests("GuestMemoryTests", ["GuestMemory", "Linux"]),
     tests("KVMTests", ["KVM", "GuestMemory", "Linux"]),

@@ -20,7 +20,7 @@ ARROWS = {
     "KVM": "Linux CKVM",
     "Virtio": "GuestMemory Linux",
     "VMControl": "Linux",
-    "VMM": "Virtio KVM GuestMemory VMControl Linux CSeccomp CCap",
+    "VMM": "Virtio KVM GuestMemory VMControl Linux CSeccomp",
     "TTRPC": "Linux",
     "ContainerdAPI": "SwiftProtobuf",
     "AgentAPI": "SwiftProtobuf",
@@ -53,7 +53,7 @@ UNSAFE_ALLOWED = {
     "Linux": "*",
     "KVM": "*",
     "GuestMemory": "*",
-    "VMM": "*/Seccomp*.swift */Capabilit*.swift",  # libseccomp, libcap
+    "VMM": "*/Seccomp*.swift",  # libseccomp
     "Host": "*/Archive*.swift",  # libarchive
     "Agent": "*/Exec*.swift */Messages*.swift",  # between fork and exec; protobuf-c
 }
