@@ -199,6 +199,8 @@ final class Attachment: Sendable {
     private func copy(_ reader: SharedFile, to number: Int32, _ stream: ContainerLog.Stream) {
         var buffer = [UInt8](repeating: 0, count: Attachment.chunk)
         let target = Descriptor(owning: number)
+        // For who reads it too; no pipe, or past a user's limit: it stays as it is.
+        try? Splice.setPipeSize(target, Attachment.pipeSize)
         var isOpen = true
         while let count = try? reader.descriptor.read(into: &buffer), count > 0 {
             writing.add(1)
