@@ -25,7 +25,10 @@ final class Machine {
         try Machine.check(configuration)
         mailbox = try describing("mailbox") { () throws(Errno) in try Mailbox() }
         let filters = try Filters()
-        let system = try Machine.system(try files.taking(configuration.kvm))
+        guard let kvm = configuration.kvm else {
+            throw .invalid("no /dev/kvm was given: apus-vmm does not emulate, apus-qemu does")
+        }
+        let system = try Machine.system(try files.taking(kvm))
         try Machine.check(system, configuration.vcpus)
         machine = try Machine.makeMachine(system)
         memory = try Machine.makeMemory(configuration.memoryMiB, machine)

@@ -12,8 +12,8 @@ public struct MachineConfiguration: Sendable, Equatable {
     public var vcpus: UInt8
     /// 32 MiB up to what the host gives.
     public var memoryMiB: UInt32
-    /// `/dev/kvm`, opened read-write.
-    public var kvm: FileIndex
+    /// `/dev/kvm`, opened read-write; nil: the processor is emulated, which `apus-qemu` alone can.
+    public var kvm: FileIndex?
     /// ELF `vmlinux` or bzImage, opened for reading.
     public var kernel: FileIndex
     /// How an ELF kernel is entered.
@@ -139,7 +139,7 @@ public struct MachineConfiguration: Sendable, Equatable {
     }
 
     public init(
-        vcpus: UInt8, memoryMiB: UInt32, kvm: FileIndex, kernel: FileIndex,
+        vcpus: UInt8, memoryMiB: UInt32, kvm: FileIndex?, kernel: FileIndex,
         initramfs: FileIndex? = nil, commandLine: String, jail: Jail? = nil
     ) {
         self.vcpus = vcpus
@@ -164,7 +164,7 @@ extension MachineConfiguration {
         out.put(UInt8(1))
         out.put(vcpus)
         out.put(memoryMiB)
-        out.put(kvm.rawValue)
+        out.put(kvm)
         out.put(kernel.rawValue)
         out.put(bootProtocol.rawValue)
         out.put(initramfs)
@@ -215,7 +215,7 @@ extension MachineConfiguration {
         guard try input.byte() == 1 else { throw .malformed("configuration version") }
         self.init(
             vcpus: try input.byte(), memoryMiB: try input.word32(),
-            kvm: FileIndex(rawValue: try input.byte()),
+            kvm: try input.file(),
             kernel: FileIndex(rawValue: try input.byte()), commandLine: "")
         guard let boot = BootProtocol(rawValue: try input.byte()) else {
             throw .malformed("boot protocol")
