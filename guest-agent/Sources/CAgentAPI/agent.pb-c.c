@@ -2197,7 +2197,7 @@ const ProtobufCMessageDescriptor apus__agent__v1__device__descriptor =
   (ProtobufCMessageInit) apus__agent__v1__device__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor apus__agent__v1__process__field_descriptors[13] =
+static const ProtobufCFieldDescriptor apus__agent__v1__process__field_descriptors[14] =
 {
   {
     "args",
@@ -2355,11 +2355,24 @@ static const ProtobufCFieldDescriptor apus__agent__v1__process__field_descriptor
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "cwd_must_exist",
+    14,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    0,   /* quantifier_offset */
+    offsetof(Apus__Agent__V1__Process, cwd_must_exist),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned apus__agent__v1__process__field_indices_by_name[] = {
   0,   /* field[0] = args */
   7,   /* field[7] = capabilities */
   2,   /* field[2] = cwd */
+  13,   /* field[13] = cwd_must_exist */
   1,   /* field[1] = env */
   11,   /* field[11] = has_oom_score_adj */
   5,   /* field[5] = height */
@@ -2374,7 +2387,7 @@ static const unsigned apus__agent__v1__process__field_indices_by_name[] = {
 static const ProtobufCIntRange apus__agent__v1__process__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 13 }
+  { 0, 14 }
 };
 const ProtobufCMessageDescriptor apus__agent__v1__process__descriptor =
 {
@@ -2384,7 +2397,7 @@ const ProtobufCMessageDescriptor apus__agent__v1__process__descriptor =
   "Apus__Agent__V1__Process",
   "apus.agent.v1",
   sizeof(Apus__Agent__V1__Process),
-  13,
+  14,
   apus__agent__v1__process__field_descriptors,
   apus__agent__v1__process__field_indices_by_name,
   1,  apus__agent__v1__process__number_ranges,

@@ -393,6 +393,13 @@ public nonisolated struct Apus_Agent_V1_Process: @unchecked Sendable {
   /// Clears the value of `seccomp`. Subsequent reads from it will return its default value.
   public mutating func clearSeccomp() {_uniqueStorage()._seccomp = nil}
 
+  /// For an init: cwd is refused (NOT_FOUND) unless it is there once all is mounted; else it is
+  /// made. An exec's must always be there.
+  public var cwdMustExist: Bool {
+    get {_storage._cwdMustExist}
+    set {_uniqueStorage()._cwdMustExist = newValue}
+  }
+
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
   public init() {}
@@ -1337,7 +1344,7 @@ nonisolated extension Apus_Agent_V1_Device: SwiftProtobuf.Message, SwiftProtobuf
 
 nonisolated extension Apus_Agent_V1_Process: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".Process"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}args\0\u{1}env\0\u{1}cwd\0\u{1}terminal\0\u{1}width\0\u{1}height\0\u{1}user\0\u{1}capabilities\0\u{1}rlimits\0\u{3}no_new_privileges\0\u{3}oom_score_adj\0\u{3}has_oom_score_adj\0\u{1}seccomp\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}args\0\u{1}env\0\u{1}cwd\0\u{1}terminal\0\u{1}width\0\u{1}height\0\u{1}user\0\u{1}capabilities\0\u{1}rlimits\0\u{3}no_new_privileges\0\u{3}oom_score_adj\0\u{3}has_oom_score_adj\0\u{1}seccomp\0\u{3}cwd_must_exist\0")
 
   fileprivate class _StorageClass {
     var _args: [String] = []
@@ -1353,6 +1360,7 @@ nonisolated extension Apus_Agent_V1_Process: SwiftProtobuf.Message, SwiftProtobu
     var _oomScoreAdj: Int32 = 0
     var _hasOomScoreAdj_p: Bool = false
     var _seccomp: Apus_Agent_V1_Seccomp? = nil
+    var _cwdMustExist: Bool = false
 
       // This property is used as the initial default value for new instances of the type.
       // The type itself is protecting the reference to its storage via CoW semantics.
@@ -1376,6 +1384,7 @@ nonisolated extension Apus_Agent_V1_Process: SwiftProtobuf.Message, SwiftProtobu
       _oomScoreAdj = source._oomScoreAdj
       _hasOomScoreAdj_p = source._hasOomScoreAdj_p
       _seccomp = source._seccomp
+      _cwdMustExist = source._cwdMustExist
     }
   }
 
@@ -1407,6 +1416,7 @@ nonisolated extension Apus_Agent_V1_Process: SwiftProtobuf.Message, SwiftProtobu
         case 11: try { try decoder.decodeSingularInt32Field(value: &_storage._oomScoreAdj) }()
         case 12: try { try decoder.decodeSingularBoolField(value: &_storage._hasOomScoreAdj_p) }()
         case 13: try { try decoder.decodeSingularMessageField(value: &_storage._seccomp) }()
+        case 14: try { try decoder.decodeSingularBoolField(value: &_storage._cwdMustExist) }()
         default: break
         }
       }
@@ -1458,6 +1468,9 @@ nonisolated extension Apus_Agent_V1_Process: SwiftProtobuf.Message, SwiftProtobu
       try { if let v = _storage._seccomp {
         try visitor.visitSingularMessageField(value: v, fieldNumber: 13)
       } }()
+      if _storage._cwdMustExist != false {
+        try visitor.visitSingularBoolField(value: _storage._cwdMustExist, fieldNumber: 14)
+      }
     }
     try unknownFields.traverse(visitor: &visitor)
   }
@@ -1480,6 +1493,7 @@ nonisolated extension Apus_Agent_V1_Process: SwiftProtobuf.Message, SwiftProtobu
         if _storage._oomScoreAdj != rhs_storage._oomScoreAdj {return false}
         if _storage._hasOomScoreAdj_p != rhs_storage._hasOomScoreAdj_p {return false}
         if _storage._seccomp != rhs_storage._seccomp {return false}
+        if _storage._cwdMustExist != rhs_storage._cwdMustExist {return false}
         return true
       }
       if !storagesAreEqual {return false}

@@ -271,10 +271,15 @@ struct  Apus__Agent__V1__Process
   int32_t oom_score_adj;
   protobuf_c_boolean has_oom_score_adj;
   Apus__Agent__V1__Seccomp *seccomp;
+  /*
+   * For an init: cwd is refused (NOT_FOUND) unless it is there once all is mounted; else it is
+   * made. An exec's must always be there.
+   */
+  protobuf_c_boolean cwd_must_exist;
 };
 #define APUS__AGENT__V1__PROCESS__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&apus__agent__v1__process__descriptor) \
-    , 0,NULL, 0,NULL, (char *)protobuf_c_empty_string, 0, 0, 0, NULL, NULL, 0,NULL, 0, 0, 0, NULL }
+    , 0,NULL, 0,NULL, (char *)protobuf_c_empty_string, 0, 0, 0, NULL, NULL, 0,NULL, 0, 0, 0, NULL, 0 }
 
 
 struct  Apus__Agent__V1__User
