@@ -170,8 +170,8 @@ class Qemu(Machine):
         words = ["qemu-system-x86_64", "-M", self.kind, "-accel", "kvm", "-cpu", "host",
                  "-smp", str(self.vcpus), "-m", str(MEMORY), "-nodefaults", "-no-user-config",
                  "-display", "none", "-no-reboot", "-global", "virtio-mmio.force-legacy=false",
-                 "-kernel", self.kernel, "-initrd", self.initramfs, "-append", COMMAND_LINE,
-                 "-serial", f"file:{self.console}",
+                 "-kernel", self.kernel, "-initrd", self.initramfs,
+                 "-append", f"{COMMAND_LINE} pci=off", "-serial", f"file:{self.console}",
                  "-object", "rng-random,id=random,filename=/dev/urandom",
                  "-device", "virtio-rng-device,rng=random",
                  "-device", "virtio-balloon-device,free-page-reporting=on,deflate-on-oom=on"]

@@ -24,17 +24,22 @@ struct KernelCommandLine {
     /// NUL-terminated.
     let bytes: [UInt8]
 
-    /// The operator's text and one entry for each of `devices` virtio-mmio devices.
+    /// What this machine has not, so that the kernel does not look for it.
+    private static let absent = "pci=off"
+
+    /// The operator's text, what the machine lacks, and one entry for each of `devices` virtio-mmio
+    /// devices.
     init(_ text: String, devices: Int) throws(CommandLineError) {
         var all = Array(text.utf8)
         if let bad = all.first(where: { $0 < 0x20 && $0 != 0x09 || $0 == 0x7f }) {
             throw .controlCharacter(bad)
         }
+        if !all.isEmpty { all.append(0x20) }
+        all += KernelCommandLine.absent.utf8
         for index in 0..<devices {
             let address = String(GuestLayout.address(ofDevice: index), radix: 16)
             let line = GuestLayout.line(ofDevice: index)
-            if !all.isEmpty { all.append(0x20) }
-            all += "virtio_mmio.device=4K@0x\(address):\(line)".utf8
+            all += " virtio_mmio.device=4K@0x\(address):\(line)".utf8
         }
         guard all.count < GuestLayout.commandLineLimit else {
             throw .tooLong(
