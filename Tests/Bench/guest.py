@@ -12,15 +12,15 @@ import os
 import re
 import statistics
 import struct
-import subprocess
 import sys
 import time
 
 import machines
+import phases
 import ttrpc
 from machines import AGENT, Ours, Qemu
 
-BOOTS, READS, RUNS = 7, 3, 7
+BOOTS, READS = 7, 3
 
 
 def say(text):
@@ -108,32 +108,6 @@ def block(folder, initramfs):
     return figures
 
 
-def run(folder, layer_archive):
-    """Milliseconds of each phase of `apus run IMAGE true`, warm."""
-    place = "/tmp/apus-bench"
-    where = ["--root", f"{place}/r", "--state", f"{place}/s"]
-    phases, whole = {}, []
-    try:
-        subprocess.run([f"{folder}/apus", "image", "import", *where, layer_archive], check=True,
-                       stdout=subprocess.DEVNULL)
-        for number in range(RUNS + 1):
-            began = time.monotonic()
-            result = subprocess.run(
-                [f"{folder}/apus", "run", *where, "--rm", "--isolation", "kvm", "--timings",
-                 "busybox", "true"], check=True, capture_output=True, text=True)
-            if number == 0:
-                first = result.stderr
-                continue
-            whole.append((time.monotonic() - began) * 1e3)
-            for name, value in re.findall(r"^(\S+)\s+[\d.]+\s+([\d.]+)$", result.stderr, re.M):
-                phases.setdefault(name, []).append(float(value))
-    finally:
-        subprocess.run(["rm", "-rf", place], check=False)
-    figures = {name: statistics.median(values) for name, values in phases.items()}
-    say(f"run: {statistics.median(whole):.0f} ms; {figures}\n{first}")
-    return {"whole_ms": statistics.median(whole), "phases": figures}
-
-
 def main():
     folder, initramfs, layer, archive, out = sys.argv[1:6]
     parts = sys.argv[6:] or ["boot", "memory", "agent", "block", "run"]
@@ -145,7 +119,7 @@ def main():
     steps = {
         "boot": lambda: boots(folder), "memory": lambda: memory(folder),
         "agent": lambda: agent(folder, layer), "block": lambda: block(folder, initramfs),
-        "run": lambda: run(folder, archive)}
+        "run": lambda: phases.run(folder, archive, "kvm")}
     for part in parts:
         figures[part] = steps[part]()
         with open(f"{out}.part", "w", encoding="utf-8") as file:

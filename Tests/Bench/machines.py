@@ -9,6 +9,7 @@ import tempfile
 import time
 
 import ttrpc
+import vhost_user
 
 COMMAND_LINE = ("console=ttyS0 quiet loglevel=4 reboot=t panic=-1 nomodule random.trust_cpu=on"
                 " tsc=reliable no_timer_check cryptomgr.notests")
@@ -56,11 +57,11 @@ class Machine:
         with open(self.console, "rb") as file:
             return file.read().decode("utf-8", "replace")
 
-    def memory(self):
-        """Bytes (Pss, private) of the process without its guest's memory."""
+    def memory(self, pid=None):
+        """Bytes (Pss, private) of the process, or another of its, without its guest's memory."""
         pss = private = 0
         counted = True
-        with open(f"/proc/{self.process.pid}/smaps", encoding="ascii") as file:
+        with open(f"/proc/{pid or self.process.pid}/smaps", encoding="ascii") as file:
             for line in file:
                 words = line.split()
                 if "-" in words[0] and not words[0].endswith(":"):
@@ -90,6 +91,7 @@ class Ours(Machine):
 
     name = "apus-vmm"
     program = ""
+    emulated = False
 
     def start(self):
         here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -116,7 +118,8 @@ class Ours(Machine):
             return struct.pack("<H", len(value)) + value.encode()
 
         out = bytes([1, 1, self.vcpus]) + struct.pack("<I", MEMORY)
-        out += opened("/dev/kvm", os.O_RDWR) + opened(self.kernel) + bytes([0])
+        out += bytes([255]) if self.emulated else opened("/dev/kvm", os.O_RDWR)
+        out += opened(self.kernel) + bytes([0])
         out += opened(self.initramfs) + text(COMMAND_LINE)
         out += bytes([len(self.disks)])
         for number, disk in enumerate(self.disks):
@@ -140,7 +143,7 @@ class Ours(Machine):
             os.close(descriptor)
         answer = self.control.recv(65536)
         if answer[:1] != b"\1":
-            raise RuntimeError(f"apus-vmm: {answer[1:].decode('utf-8', 'replace')}")
+            raise RuntimeError(f"{self.name}: {answer[1:].decode('utf-8', 'replace')}")
 
     def accept(self):
         self.channel.settimeout(120)
@@ -196,3 +199,45 @@ class Qemu(Machine):
     def is_guest_memory(self, size, name):
         # Anonymous memory of exactly its size; QEMU may have merged it with nothing else.
         return name == "" and size == MEMORY << 20
+
+
+class OursEmulated(Ours):
+    """apus-qemu without /dev/kvm."""
+
+    name = "apus-qemu"
+    emulated = True
+
+
+class QemuEmulated(Machine):
+    """QEMU's q35 by software emulation, started as one who knows how would start it."""
+
+    name = "QEMU q35"
+    kind = "q35,usb=off,vmport=off,sata=off,smbus=off,hpet=off,memory-backend=memory"
+
+    def start(self):
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(f"{self.folder}/vsock")
+        listener.listen()
+        self.vsock = vhost_user.VsockBackend(listener)
+        self.vsock.start()
+        words = ["qemu-system-x86_64", "-M", self.kind, "-accel", "tcg", "-cpu", "max",
+                 "-smp", str(self.vcpus), "-m", str(MEMORY), "-nodefaults", "-no-user-config",
+                 "-object", f"memory-backend-memfd,id=memory,size={MEMORY}M,share=on",
+                 "-display", "none", "-no-reboot", "-bios", "/usr/share/qemu/qboot.rom",
+                 "-kernel", self.kernel, "-initrd", self.initramfs,
+                 "-append", f"{COMMAND_LINE} nolapic_timer", "-serial", f"file:{self.console}",
+                 "-object", "rng-random,id=random,filename=/dev/urandom",
+                 "-device", "virtio-rng-pci,rng=random",
+                 "-device", "virtio-balloon-pci,free-page-reporting=on,deflate-on-oom=on",
+                 "-chardev", f"socket,id=vsock,path={self.folder}/vsock",
+                 "-device", "vhost-user-vsock-pci,chardev=vsock"]
+        self.process = subprocess.Popen(
+            words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+
+    def accept(self):
+        if not self.vsock.dialled.wait(120):
+            raise RuntimeError("the guest's agent did not dial")
+        return self.vsock.stream
+
+    def is_guest_memory(self, size, name):
+        return name.startswith("/memfd:") and size == MEMORY << 20
