@@ -41,7 +41,7 @@ struct ConfigurationTests {
     @Test(
         "what is wrong is named with its file",
         arguments: [
-            ("isolation = \"qemu\"", "isolation \"qemu\" is none of auto, kvm and runc"),
+            ("isolation = \"qemu\"", "isolation \"qemu\" is none of auto, kvm, emulated and runc"),
             ("isolation = 1", "isolation must be a string"),
             ("isolaton = \"kvm\"", "isolaton is not a setting that Apus knows"),
             ("[vm]\nvcpus = 33", "vm.vcpus must be a whole number from 1 to 32"),

@@ -1,63 +1,67 @@
-internal import Linux
-internal import TTRPC
+/// What keeps a container from its host, and why that.
+struct IsolationChoice: Sendable, Equatable {
+    let isolation: ShimConfiguration.Isolation
+    /// Why `auto` took it: what stands against those before it; empty when somebody asked for it by
+    /// name, or when it is the first of the operator's order.
+    let reason: String
+    /// Whether `auto` would have taken another, had it been able to run.
+    let isFallback: Bool
+
+    /// The reason in any case.
+    var explanation: String { reason.isEmpty ? "the configuration asks for it" : reason }
+
+    /// Text of the bundle's file `isolation`: the name, and the reason (docs/contracts.md).
+    var lines: String {
+        "\(isolation.rawValue)\n\(reason.split(separator: "\n").joined(separator: " "))\n"
+    }
+}
 
 /// Chooses what keeps a container from its host.
 struct IsolationPolicy {
     private let configuration: ShimConfiguration
-    private let log: ShimLog
-    /// The last answer of the probe: boot id, and 1 or 0.
-    private static let cache = "/run/apus/kvm-probe"
+    /// Why an isolation cannot run on this machine; nil if it can.
+    private let obstacle: (ShimConfiguration.Isolation) -> String?
 
-    init(_ configuration: ShimConfiguration, log: ShimLog) {
+    /// A policy over what is known of the machine.
+    init(
+        _ configuration: ShimConfiguration,
+        obstacle: @escaping (ShimConfiguration.Isolation) -> String?
+    ) {
         self.configuration = configuration
-        self.log = log
+        self.obstacle = obstacle
     }
 
-    /// `kvm` or `runc`.
+    /// A policy that asks this machine.
+    init(_ configuration: ShimConfiguration) {
+        let probe = IsolationProbe(configuration)
+        self.init(configuration, obstacle: probe.obstacle)
+    }
+
+    /// What was asked by name, whether it can run or not; else the first that is allowed and can.
     ///
-    /// - Throws: with `auto`, when no microVM can run here and the operator has not allowed runc.
-    func choose() throws(ShimError) -> ShimConfiguration.Isolation {
-        guard configuration.isolation == .auto else { return configuration.isolation }
-        let reason: String
-        do throws(ShimError) {
-            if try canBoot() { return .kvm }
-            reason = "/dev/kvm cannot boot Linux on this machine (apus check says why)"
-        } catch {
-            reason = error.description
+    /// - Throws: when none of those can run here, with what stands against each.
+    func choose() throws(ShimError) -> IsolationChoice {
+        if let asked = configuration.isolation {
+            return IsolationChoice(isolation: asked, reason: "", isFallback: false)
         }
-        guard configuration.allowsRuncFallback else {
-            throw ShimError(
-                "no microVM can run here: \(reason); use --isolation runc, or set"
-                    + " allow_runc_fallback in \(ShimConfiguration.file)")
+        var obstacles: [String] = []
+        for isolation in configuration.allowedOrder {
+            guard let obstacle = obstacle(isolation) else {
+                let isFallback = !obstacles.isEmpty
+                let reason = isolation == .kvm && !isFallback ? "/dev/kvm can boot Linux" : ""
+                return IsolationChoice(
+                    isolation: isolation,
+                    reason: isFallback ? obstacles.joined(separator: "; ") : reason,
+                    isFallback: isFallback)
+            }
+            obstacles.append(obstacle)
         }
-        log.write(
-            .warning, "no microVM can run here: the container runs under runc",
-            ["reason": reason])
-        return .runc
-    }
-
-    private func canBoot() throws(ShimError) -> Bool {
-        let vmm = try InstalledFile.vmm.locate(configuration)
-        let boot = try attempt("boot id") { () throws(Errno) in
-            try File.read("/proc/sys/kernel/random/boot_id", limit: 64)
-        }
-        let key = String(decoding: boot, as: UTF8.self).filter { !$0.isWhitespace }
-        if let cached = try? File.read(IsolationPolicy.cache, limit: 128) {
-            let words = String(decoding: cached, as: UTF8.self).split(separator: " ")
-            if words.count == 2, words[0] == key { return words[1] == "1" }
-        }
-        let spawn = Spawn(vmm, ["--probe"], environment: [])
-        let pid = try attempt("starting \(vmm)") { () throws(Errno) in
-            try Reaper.shared.start(spawn)
-        }
-        guard let exit = Reaper.shared.wait(pid, timeout: 10_000) else {
-            _ = try? Process.kill(pid, Signal.kill)
-            throw ShimError("\(vmm) --probe did not end within 10 s")
-        }
-        let answer = exit.status == 0
-        _ = try? File.makeDirectories("/run/apus", mode: 0o711)
-        _ = try? File.replace(
-            IsolationPolicy.cache, with: Array("\(key) \(answer ? "1" : "0")".utf8), mode: 0o644)
-        return answer
+        let remedy =
+            configuration.allowedOrder.contains(.runc)
+            ? ""
+            : "; use --isolation runc, or add \"runc\" to order in [isolation] of"
+                + " \(ShimConfiguration.file)"
+        throw ShimError(
+            "no microVM can run here: \(obstacles.joined(separator: "; "))\(remedy)")
     }
 }

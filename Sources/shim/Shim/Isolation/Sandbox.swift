@@ -38,8 +38,8 @@ struct ProcessName: Hashable, Sendable {
 /// Calls block, come from worker threads, and may run side by side for different processes; the
 /// service above has checked the state of what they name. Every one ends within a bounded time.
 protocol Sandbox: AnyObject, Sendable {
-    /// `kvm` or `runc`.
-    var isolation: ShimConfiguration.Isolation { get }
+    /// Which one it is, and why.
+    var isolation: IsolationChoice { get }
     /// Prepares everything but the user's process; the pid to show. Undoes what it made on failure.
     func create(_ creation: ContainerCreation) throws(Status) -> UInt32
     /// Runs a created container's process.

@@ -18,10 +18,12 @@ struct InfoAction {
     /// A `RuntimeInfo` for the options on standard input, which may be none.
     static func answer(options bytes: [UInt8]) throws(ShimError) -> [UInt8] {
         var info = Containerd_Types_RuntimeInfo()
+        let given: Google_Protobuf_Any?
         info.name = name
         info.version.version = version
         do {
-            if !bytes.isEmpty { info.options = try Google_Protobuf_Any(serializedBytes: bytes) }
+            given = bytes.isEmpty ? nil : try Google_Protobuf_Any(serializedBytes: bytes)
+            if let given { info.options = given }
         } catch {
             throw ShimError("standard input of -info is no options message")
         }
@@ -30,11 +32,37 @@ struct InfoAction {
         info.features.value += features.encoded()
         // What Create's list of root file systems may hold without being mounted beforehand.
         info.annotations["containerd.io/runtime-allow-mounts"] = "erofs,ext4"
+        info.annotations.merge(isolations(given)) { $1 }
         do {
             return try info.serializedBytes()
         } catch {
             throw ShimError("the answer cannot be encoded")
         }
+    }
+
+    /// Which isolations can run on this machine, and which one a container gets and why.
+    ///
+    /// It is no failure of `-info` when there is none: the reason says so.
+    private static func isolations(_ options: Google_Protobuf_Any?) -> [String: String] {
+        let name = "io.apus.isolation"
+        var annotations: [String: String] = [:]
+        do throws(ShimError) {
+            let configuration = try ShimConfiguration.load(options: options)
+            let probe = IsolationProbe(configuration)
+            var obstacles: [ShimConfiguration.Isolation: String] = [:]
+            for isolation in ShimConfiguration.Isolation.allCases {
+                obstacles[isolation] = probe.obstacle(isolation)
+                annotations["\(name).\(isolation.rawValue)"] =
+                    obstacles[isolation].map { "no: \($0)" } ?? "yes"
+            }
+            let known = obstacles
+            let choice = try IsolationPolicy(configuration) { known[$0] }.choose()
+            annotations[name] = choice.isolation.rawValue
+            annotations["\(name).reason"] = choice.explanation
+        } catch {
+            annotations["\(name).reason"] = error.description
+        }
+        return annotations
     }
 
     /// The OCI features document (runtime-spec features.md): what holds whatever the isolation.

@@ -3,6 +3,7 @@ internal import Linux
 /// Files that Apus brings.
 package enum InstalledFile: String, Sendable, CaseIterable {
     case vmm = "apus-vmm"
+    case qemu = "apus-qemu"
     case kernel = "vmlinux"
     case agent = "initramfs.img"
 
@@ -33,6 +34,7 @@ package enum InstalledFile: String, Sendable, CaseIterable {
     private func configured(_ vm: ShimConfiguration.VM) -> String? {
         switch self {
         case .vmm: vm.vmm
+        case .qemu: vm.qemuProgram
         case .kernel: vm.kernel
         case .agent: vm.agent
         }

@@ -10,6 +10,7 @@ struct SettingsTable {
         case text(String)
         case number(Int)
         case flag(Bool)
+        case texts([String])
         case other
     }
 
@@ -36,6 +37,9 @@ struct SettingsTable {
             values[name] = .flag(flag)
         } else if let number = value?.int {
             values[name] = .number(number)
+        } else if let array = value?.array {
+            let texts = array.compactMap { $0.string }
+            values[name] = texts.count == array.count ? .texts(texts) : .other
         } else {
             values[name] = .other
         }
@@ -49,6 +53,14 @@ struct SettingsTable {
         guard let value = values.removeValue(forKey: name) else { return nil }
         guard case .text(let text) = value else { throw failure(name, "must be a string") }
         return text
+    }
+
+    mutating func texts(_ name: String) throws(ShimError) -> [String]? {
+        guard let value = values.removeValue(forKey: name) else { return nil }
+        guard case .texts(let texts) = value else {
+            throw failure(name, "must be a list of strings")
+        }
+        return texts
     }
 
     mutating func flag(_ name: String) throws(ShimError) -> Bool? {

@@ -5,14 +5,6 @@ package import SwiftProtobuf
 /// How sandboxes are made: the operator's file, what the runtime's options change of it, and the
 /// sizes that annotations ask.
 package struct ShimConfiguration: Sendable, Equatable {
-    /// What keeps a container from its host.
-    package enum Isolation: String, Sendable, CaseIterable {
-        /// `kvm` where a microVM can run, else an error (or runc, see `allowsRuncFallback`).
-        case auto
-        case kvm
-        case runc
-    }
-
     /// The machine.
     package struct VM: Sendable, Equatable {
         /// From 1 to 32.
@@ -23,6 +15,19 @@ package struct ShimConfiguration: Sendable, Equatable {
         package var kernel: String?
         package var agent: String?
         package var vmm: String?
+        package var qemuProgram: String?
+        /// What runs a machine of isolation kvm; an emulated one is always QEMU's.
+        package var hypervisor = Hypervisor.apus
+        /// Seconds that a guest may take until its agent calls, 1 to 600; nil: by the isolation.
+        package var bootSeconds: Int?
+
+        /// Programs that run machines.
+        package enum Hypervisor: String, Sendable, CaseIterable {
+            /// `apus-vmm`.
+            case apus
+            /// `apus-qemu`.
+            case qemu
+        }
     }
 
     /// runc.
@@ -33,8 +38,12 @@ package struct ShimConfiguration: Sendable, Equatable {
         package var root: String?
     }
 
-    package var isolation = Isolation.auto
-    /// With `auto`, run under runc where no microVM can run; only the operator's file can set it.
+    /// Nil: `auto`, the first of `allowedOrder` that can run here.
+    package var isolation: Isolation?
+    /// Runc is in it if the operator's file says so.
+    package var order = [Isolation.kvm, .emulated]
+    /// With `auto`, run under runc where nothing of the order can; only the operator's file can set
+    /// it.
     package var allowsRuncFallback = false
     package var vm = VM()
     package var runc = Runc()
@@ -89,25 +98,20 @@ package struct ShimConfiguration: Sendable, Equatable {
     ) throws(ShimError) {
         var table = try SettingsTable(
             text, source: source, foreign: ShimConfiguration.foreignTables)
-        if let name = try table.text("isolation") {
-            guard let chosen = Isolation(rawValue: name) else {
-                throw ShimError(
-                    "\(source): isolation \"\(name)\" is none of auto, kvm and runc")
-            }
-            isolation = chosen
-        }
-        if let allowed = try table.flag("allow_runc_fallback") {
-            guard isOperators else {
-                throw ShimError(
-                    "\(source): allow_runc_fallback can be set in \(ShimConfiguration.file) only")
-            }
-            allowsRuncFallback = allowed
-        }
+        try applyIsolation(&table, isOperators: isOperators)
         vm.vcpus = try table.number("vm.vcpus", 1...32) ?? vm.vcpus
         vm.memoryMiB = try table.number("vm.memory_mib", 32...1 << 24) ?? vm.memoryMiB
         vm.kernel = try table.path("vm.kernel") ?? vm.kernel
         vm.agent = try table.path("vm.agent") ?? vm.agent
         vm.vmm = try table.path("vm.vmm") ?? vm.vmm
+        vm.qemuProgram = try table.path("vm.qemu_program") ?? vm.qemuProgram
+        vm.bootSeconds = try table.number("vm.boot_seconds", 1...600) ?? vm.bootSeconds
+        if let name = try table.text("vm.hypervisor") {
+            guard let hypervisor = VM.Hypervisor(rawValue: name) else {
+                throw ShimError("\(source): vm.hypervisor \"\(name)\" is neither apus nor qemu")
+            }
+            vm.hypervisor = hypervisor
+        }
         runc.binary = try table.path("runc.binary") ?? runc.binary
         runc.root = try table.path("runc.root") ?? runc.root
         if !isOperators {

@@ -11,7 +11,8 @@ struct RuncCommand: Sendable {
 
     /// How long one command may take, ms.
     private static let limit: Int32 = 60_000
-    private static let path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    /// Where programs are looked for when nobody says.
+    static let path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
     /// Finds the program.
     init(_ configuration: ShimConfiguration.Runc, root: String) throws(ShimError) {

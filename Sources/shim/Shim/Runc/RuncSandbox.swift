@@ -15,7 +15,7 @@ final class RuncSandbox: Sandbox {
         var isPaused = false
     }
 
-    let isolation = ShimConfiguration.Isolation.runc
+    let isolation: IsolationChoice
     private let command: RuncCommand
     private let onExit: ExitHandler
     private let containers = Mutex<[String: Container]>([:])
@@ -23,8 +23,10 @@ final class RuncSandbox: Sandbox {
 
     /// Finds runc; its state is kept under `root`.
     init(
-        _ configuration: ShimConfiguration, root: String, onExit: @escaping ExitHandler
+        _ isolation: IsolationChoice, _ configuration: ShimConfiguration, root: String,
+        onExit: @escaping ExitHandler
     ) throws(ShimError) {
+        self.isolation = isolation
         command = try RuncCommand(configuration.runc, root: root)
         self.onExit = onExit
     }

@@ -76,13 +76,16 @@ extension TaskService {
         let sandbox = try serving { () throws(ShimError) in
             try self.sandbox(configuration, bundle: request.bundle)
         }
+        // Before the work, so that it is there however that ends.
+        try serving("\(request.bundle)/isolation") { () throws(Errno) in
+            try File.write(
+                Array(sandbox.isolation.lines.utf8), to: "\(request.bundle)/isolation",
+                mode: 0o644)
+        }
         let pid = try sandbox.create(
             ContainerCreation(
                 id: request.id, bundle: request.bundle, spec: spec, document: document,
                 rootfs: request.rootfs, stdio: stdio, ledger: ledger, timings: timings))
-        _ = try? File.write(
-            Array("\(sandbox.isolation.rawValue)\n".utf8), to: "\(request.bundle)/isolation",
-            mode: 0o644)
         try serving { () throws(ShimError) in try Failpoint.createdContainer.reach() }
         return (sandbox, pid)
     }
@@ -92,17 +95,20 @@ extension TaskService {
         _ configuration: ShimConfiguration, bundle: String
     ) throws(ShimError) -> any Sandbox {
         if let present = table.withLock({ $0.sandbox }) { return present }
-        let kind = try IsolationPolicy(configuration, log: log).choose()
+        let choice = try IsolationPolicy(configuration).choose()
+        log.write(
+            choice.isFallback ? .warning : .info, "isolation \(choice.isolation.rawValue)",
+            ["reason": choice.explanation])
         let handler: ExitHandler = { [weak self] name, exit in self?.exited(name, exit) }
         let made: any Sandbox =
-            switch kind {
-            case .kvm:
-                try VMSandbox(
-                    configuration, bundle: bundle, socket: "\(socket.path).v", log: log,
+            switch choice.isolation {
+            case .kvm, .emulated:
+                VMSandbox(
+                    choice, configuration, bundle: bundle, socket: "\(socket.path).v", log: log,
                     onExit: handler)
-            case .runc, .auto:
+            case .runc:
                 try RuncSandbox(
-                    configuration, root: "/run/apus/runc/\(namespace)", onExit: handler)
+                    choice, configuration, root: "/run/apus/runc/\(namespace)", onExit: handler)
             }
         return table.withLock { table in
             if let present = table.sandbox { return present }

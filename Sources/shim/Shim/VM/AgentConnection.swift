@@ -23,14 +23,17 @@ final class AgentConnection: Sendable {
     /// Held while bytes are written, so that requests go out whole; never by who reads.
     private let sending = Mutex<Void>(())
     private let socket: SharedDescriptor
+    /// How many times longer than it says every time limit is.
+    private let patience: Int64
 
     /// How long the agent may take to make room for a request, ns.
     private static let sendLimit: Int64 = 5_000_000_000
 
     /// Takes over the connection and begins to read it.
-    init(_ socket: SharedDescriptor) throws(Errno) {
+    init(_ socket: SharedDescriptor, patience: Int64) throws(Errno) {
         try socket.descriptor.setNonblocking(true)
         self.socket = socket
+        self.patience = patience
         _ = try Thread(name: "agent", stackSize: 256 << 10) { self.read() }
     }
 
@@ -92,7 +95,7 @@ final class AgentConnection: Sendable {
         sending.withLock { _ in
             let request = Request(
                 service: AgentConnection.service, method: method, payload: payload,
-                timeoutNanoseconds: limit)
+                timeoutNanoseconds: limit * patience)
             let stream: UInt32
             let output: [UInt8]
             do throws(Status) {
@@ -125,7 +128,7 @@ final class AgentConnection: Sendable {
     }
 
     private func send(_ bytes: [UInt8]) throws(Errno) {
-        let deadline = Clock.monotonic + AgentConnection.sendLimit
+        let deadline = Clock.monotonic + AgentConnection.sendLimit * patience
         var sent = 0
         while sent < bytes.count {
             do throws(Errno) {
@@ -138,7 +141,7 @@ final class AgentConnection: Sendable {
         }
     }
 
-    /// Calls a method and waits for its answer, at most `limit` ns.
+    /// Calls a method and waits for its answer, at most `limit` ns (more where all is slower).
     func call<A: Message>(
         _ method: String, _ request: some Message, limit: Int64 = AgentConnection.limit
     ) throws(Status) -> A {
@@ -150,14 +153,15 @@ final class AgentConnection: Sendable {
         }
         let slot = try serving("eventfd") { () throws(Errno) in AnswerSlot(try EventFD()) }
         let stream = call(method, payload, limit: limit) { slot.put($0) }
-        guard let result = slot.take(until: Clock.monotonic + limit) else {
+        let whole = limit * patience
+        guard let result = slot.take(until: Clock.monotonic + whole) else {
             state.withLock { state in
                 _ = state.pending.removeValue(forKey: stream)
                 state.connection.forget(stream)
             }
             throw Status(
                 .deadlineExceeded,
-                "the guest's agent did not answer \(method) within \(limit / 1_000_000_000) s")
+                "the guest's agent did not answer \(method) within \(whole / 1_000_000_000) s")
         }
         let bytes = try result.get()
         do {

@@ -7,7 +7,8 @@ internal import VMControl
 
 /// The files that a machine is made of beside its disks.
 struct GuestFiles: Sendable {
-    let vmm: String
+    /// The hypervisor's program.
+    let program: String
     let kernel: String
     let initramfs: String
 }
@@ -26,11 +27,6 @@ final class Guest: Sendable {
     /// The host's port that the agent dials.
     private static let agentPort: UInt32 = 1024
     private static let guestCID: UInt32 = 3
-    /// How long a guest may take until its agent dials, ns.
-    private static let bootLimit: Int64 = 30_000_000_000
-    private static let commandLine =
-        "console=ttyS0 quiet loglevel=4 reboot=t panic=-1 nomodule random.trust_cpu=on"
-        + " tsc=reliable no_timer_check cryptomgr.notests"
 
     /// Whether its end was asked, so that it is no failure.
     var isEnding: Bool { ending.withLock { $0 } }
@@ -39,17 +35,17 @@ final class Guest: Sendable {
 
     /// Boots; on failure nothing of it is left.
     init(
-        _ vm: ShimConfiguration.VM, files: GuestFiles, disks: GuestDisks, socket: String,
-        creation: ContainerCreation, log: ShimLog
+        _ vm: ShimConfiguration.VM, _ hypervisor: Hypervisor, files: GuestFiles,
+        disks: GuestDisks, socket: String, creation: ContainerCreation, log: ShimLog
     ) throws(Status) {
         ledger = creation.ledger
         console = ConsoleLog(path: "\(creation.bundle)/console.log")
         var opened = OpenedFiles()
         var machineConfiguration = MachineConfiguration(
             vcpus: UInt8(clamping: vm.vcpus), memoryMiB: UInt32(clamping: vm.memoryMiB),
-            kvm: try opened.open("/dev/kvm", .readWrite),
+            kvm: hypervisor.usesKVM ? try opened.open("/dev/kvm", .readWrite) : nil,
             kernel: try opened.open(files.kernel, .readOnly),
-            commandLine: Guest.commandLine,
+            commandLine: hypervisor.commandLine,
             jail: .init(
                 uid: Guest.jailID, gid: Guest.jailID))
         machineConfiguration.initramfs = try opened.open(files.initramfs, .readOnly)
@@ -77,7 +73,8 @@ final class Guest: Sendable {
             hostPorts: [.init(port: Guest.agentPort, channel: opened.add(pair.second))])
 
         try serving { () throws(ShimError) in try Failpoint.vmSpawn.reach() }
-        machine = try Machine(files.vmm, timings: creation.timings, log: log)
+        machine = try Machine(
+            hypervisor, files.program, timings: creation.timings, log: log)
         do throws(Status) {
             if let identity = ProcessIdentity(machine.pid) {
                 try serving { () throws(ShimError) in
@@ -88,11 +85,12 @@ final class Guest: Sendable {
             try serving { () throws(ShimError) in try Failpoint.vmConfigure.reach() }
             try machine.configure(machineConfiguration, opened.files)
             opened = OpenedFiles()
-            let connection = try Guest.acceptAgent(ours, machine, console, files)
+            let connection = try Guest.acceptAgent(
+                ours, machine, console, files, limit: hypervisor.bootLimit(vm))
             creation.timings.note("agent-dialled")
             try serving { () throws(ShimError) in try Failpoint.vmAgent.reach() }
             agent = try serving("the agent's connection") { () throws(Errno) in
-                try AgentConnection(connection)
+                try AgentConnection(connection, patience: hypervisor.patience)
             }
             try Guest.greet(agent, console, hostname: creation.spec.hostname)
             creation.timings.note("agent-answered")
@@ -108,11 +106,10 @@ final class Guest: Sendable {
     /// Waits until the agent dials.
     private static func acceptAgent(
         _ channel: SharedDescriptor, _ machine: Machine, _ console: ConsoleLog,
-        _ files: GuestFiles
+        _ files: GuestFiles, limit: Int64
     ) throws(Status) -> SharedDescriptor {
         let what = "\(files.kernel) with \(files.initramfs)"
-
-        let deadline = Clock.monotonic + bootLimit
+        let deadline = Clock.monotonic + limit
         while Clock.monotonic < deadline {
             if let end = machine.ending {
                 throw Status(
@@ -134,7 +131,7 @@ final class Guest: Sendable {
         }
         throw Status(
             .deadlineExceeded,
-            "the guest's agent did not call within \(bootLimit / 1_000_000_000) s of booting"
+            "the guest's agent did not call within \(limit / 1_000_000_000) s of booting"
                 + " \(what)\(console.quoted)")
     }
 
@@ -172,7 +169,7 @@ struct OpenedFiles {
             throw Status(
                 .unknown,
                 "/dev/kvm is not there: load the module kvm_intel or kvm_amd, or use --isolation"
-                    + " runc")
+                    + " emulated")
         } catch {
             throw Status(.unknown, "\(path): \(error)")
         }

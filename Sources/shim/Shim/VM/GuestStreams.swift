@@ -15,22 +15,24 @@ struct GuestStreams: Sendable {
     /// How long a client that does not read may delay the exit of a process, ns.
     private static let exitDelay: Int64 = 10_000_000_000
     /// How long the guest may take for one connection, ms.
-    private static let limit: Int32 = 10_000
+    private static let limit: Int64 = 10_000
 
     /// Opens the files, dials the guest by the socket `vsock`, and begins to copy.
-    init(_ paths: StdioPaths, vsock: String) throws(Status) {
+    ///
+    /// `patience` is how many times longer than usual the guest may take.
+    init(_ paths: StdioPaths, vsock: String, patience: Int64) throws(Status) {
         if let target = try paths.openOutput(paths.stdout, "stdout") {
-            let (stream, token) = try GuestStreams.dial(vsock)
+            let (stream, token) = try GuestStreams.dial(vsock, patience)
             tokens.stdout = token
             try copy("stdout", from: stream, target)
         }
         if let target = try paths.openOutput(paths.stderr, "stderr") {
-            let (stream, token) = try GuestStreams.dial(vsock)
+            let (stream, token) = try GuestStreams.dial(vsock, patience)
             tokens.stderr = token
             try copy("stderr", from: stream, target)
         }
         if let source = try paths.openInput() {
-            let (stream, token) = try GuestStreams.dial(vsock)
+            let (stream, token) = try GuestStreams.dial(vsock, patience)
             tokens.stdin = token
             let sink = stream
             stdin = try serving("stdin") { () throws(Errno) in
@@ -52,7 +54,10 @@ struct GuestStreams: Sendable {
     }
 
     /// Connects to the agent and leaves a token there (docs/contracts.md).
-    private static func dial(_ vsock: String) throws(Status) -> (SharedDescriptor, UInt64) {
+    private static func dial(
+        _ vsock: String, _ patience: Int64
+    ) throws(Status) -> (SharedDescriptor, UInt64) {
+        let limit = Int32(clamping: GuestStreams.limit * patience)
         var random = SystemRandomNumberGenerator()
         let token = UInt64.random(in: 1...UInt64.max, using: &random)
         let stream = try serving("stream to the guest") { () throws(Errno) -> SharedDescriptor in

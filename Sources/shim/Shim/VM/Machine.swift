@@ -17,6 +17,7 @@ final class Machine: Sendable {
     }
 
     private let state = Mutex(State())
+    private let hypervisor: Hypervisor
     private let changed: EventFD
     private let control: UnixSocket
     private let timings: Timings
@@ -25,8 +26,11 @@ final class Machine: Sendable {
     /// Longest control message.
     private static let messageLimit = 65536
 
-    /// Starts the program; `configure` begins the machine.
-    init(_ program: String, timings: Timings, log: ShimLog) throws(Status) {
+    /// Starts the hypervisor's program; `configure` begins the machine.
+    init(
+        _ hypervisor: Hypervisor, _ program: String, timings: Timings, log: ShimLog
+    ) throws(Status) {
+        self.hypervisor = hypervisor
         self.timings = timings
         self.log = log
         changed = try serving("eventfd") { () throws(Errno) in try EventFD() }
@@ -85,12 +89,9 @@ final class Machine: Sendable {
         // Closed without a word: what the process's own end tells.
         let status = exit?.take(until: Clock.monotonic + 5_000_000_000)
         if status == nil { _ = try? Process.kill(pid, Signal.kill) }
-        var text = "the VMM was killed or failed"
+        var text = "\(hypervisor.name) was killed or failed"
         if case .success(let bytes)? = status, let code = bytes.first {
-            text =
-                code > 128
-                ? "the VMM was killed by signal \(code - 128)"
-                : "the VMM ended with status \(code)"
+            text = hypervisor.meaning(of: Int32(code))
         }
         end(text)
     }
@@ -112,7 +113,7 @@ final class Machine: Sendable {
             timings.note("kernel-entered", at: running)
             state.withLock { $0.isStarted = true }
         case .failed(let text): remember(text)
-        case .exited(let reason): remember(Machine.text(reason))
+        case .exited(let reason): remember(text(reason))
         case .guestError(let text):
             log.write(.warning, "the guest misbehaved", ["error": text])
         case .paused, .resumed, .statistics: break
@@ -120,13 +121,13 @@ final class Machine: Sendable {
         changed.signal()
     }
 
-    private static func text(_ reason: ExitReason) -> String {
+    private func text(_ reason: ExitReason) -> String {
         switch reason {
         case .reset: "the guest reset itself"
         case .stopped: "the VM was stopped"
         case .internalError(let reason, let suberror):
             "KVM cannot go on (exit reason \(reason), suberror \(suberror))"
-        case .hostError(let text): "the VMM failed: \(text)"
+        case .hostError(let text): "\(hypervisor.name) failed: \(text)"
         }
     }
 
@@ -151,7 +152,7 @@ final class Machine: Sendable {
     /// Has `handler` told why when the process has ended; at once if it has.
     func whenEnded(_ handler: @escaping @Sendable (String) -> Void) {
         let reason = state.withLock { state -> String? in
-            if state.pid == 0 { return state.end ?? "the VMM has ended" }
+            if state.pid == 0 { return state.end ?? "\(hypervisor.name) has ended" }
             state.onEnd = handler
             return nil
         }
@@ -162,17 +163,20 @@ final class Machine: Sendable {
     func configure(
         _ configuration: MachineConfiguration, _ files: [SharedDescriptor]
     ) throws(Status) {
-        _ = try serving("the VMM") { () throws(Errno) in
+        _ = try serving(hypervisor.name) { () throws(Errno) in
             try control.send(
                 ControlRequest.configure(configuration).encoded(),
                 descriptors: files.map { $0.descriptor.number })
         }
-        let deadline = Clock.monotonic + 20_000_000_000
+        let limit = hypervisor.startLimit
+        let deadline = Clock.monotonic + limit
         while true {
             let (isStarted, end) = state.withLock { ($0.isStarted, $0.end) }
             if let end { throw Status(.unknown, "the VM could not be made: \(end)") }
             if isStarted { return }
-            try waitForChange(until: deadline, "the VMM did not start the guest within 20 s")
+            try waitForChange(
+                until: deadline,
+                "\(hypervisor.name) did not start the guest within \(limit / 1_000_000_000) s")
         }
     }
 
@@ -186,14 +190,15 @@ final class Machine: Sendable {
         changed.take()
     }
 
-    /// Ends it: waits `patience` ms for it to go by itself, then asks it to stop, then kills it.
+    /// Ends it: waits `patience` ms (more where all is slower) for it to go by itself, then asks it
+    /// to stop, then kills it.
     func stop(patience: Int64) {
         for (step, limit) in [patience, 1000, 2000].enumerated() {
             if step == 1 { _ = try? control.send(ControlRequest.stop.encoded()) }
             let pid = pid
             if pid == 0 { return }
             if step == 2 { _ = try? Process.kill(pid, Signal.kill) }
-            let deadline = Clock.monotonic + limit * 1_000_000
+            let deadline = Clock.monotonic + limit * hypervisor.patience * 1_000_000
             while self.pid != 0 {
                 guard (try? waitForChange(until: deadline, "")) != nil else { break }
             }

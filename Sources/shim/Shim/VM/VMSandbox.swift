@@ -14,7 +14,8 @@ final class VMSandbox: Sandbox {
         var streams: [ProcessName: GuestStreams] = [:]
     }
 
-    let isolation = ShimConfiguration.Isolation.kvm
+    let isolation: IsolationChoice
+    private let hypervisor: Hypervisor
     private let configuration: ShimConfiguration
     private let bundle: String
     private let socket: String
@@ -24,9 +25,11 @@ final class VMSandbox: Sandbox {
 
     /// A sandbox without a machine yet; `socket` is where its ports will be reached.
     init(
-        _ configuration: ShimConfiguration, bundle: String, socket: String, log: ShimLog,
-        onExit: @escaping ExitHandler
-    ) throws(ShimError) {
+        _ isolation: IsolationChoice, _ configuration: ShimConfiguration, bundle: String,
+        socket: String, log: ShimLog, onExit: @escaping ExitHandler
+    ) {
+        self.isolation = isolation
+        hypervisor = Hypervisor(isolation.isolation, configuration.vm)
         self.configuration = configuration
         self.bundle = bundle
         self.socket = socket
@@ -50,11 +53,12 @@ final class VMSandbox: Sandbox {
         let disks = try GuestDisks(creation.rootfs)
         var request = try GuestSpecification.request(creation, disks)
         let guest = try Guest(
-            configuration.vm, files: try files(), disks: disks, socket: socket,
+            configuration.vm, hypervisor, files: try files(), disks: disks, socket: socket,
             creation: creation, log: log)
         do throws(Status) {
             try serving { () throws(ShimError) in try Failpoint.createStdio.reach() }
-            let streams = try GuestStreams(creation.stdio, vsock: socket)
+            let streams = try GuestStreams(
+                creation.stdio, vsock: socket, patience: hypervisor.patience)
             let name = ProcessName(container: creation.id)
             state.withLock { state in
                 state.guest = guest
@@ -90,7 +94,7 @@ final class VMSandbox: Sandbox {
     private func files() throws(Status) -> GuestFiles {
         try serving { () throws(ShimError) in
             GuestFiles(
-                vmm: try InstalledFile.vmm.locate(configuration),
+                program: try hypervisor.program.locate(configuration),
                 kernel: try InstalledFile.kernel.locate(configuration),
                 initramfs: try InstalledFile.agent.locate(configuration))
         }
@@ -173,7 +177,8 @@ final class VMSandbox: Sandbox {
         request.containerID = exec.container
         request.execID = exec.id
         request.process = GuestSpecification.process(exec.process)
-        let streams = try GuestStreams(exec.stdio, vsock: socket)
+        let streams = try GuestStreams(
+            exec.stdio, vsock: socket, patience: hypervisor.patience)
         state.withLock { $0.streams[name] = streams }
         request.streams = streams.tokens
         do throws(Status) {
@@ -206,7 +211,7 @@ final class VMSandbox: Sandbox {
             let isDeaf = error.code == .deadlineExceeded || error.code == .unavailable
             guard isDeaf, signal == Signal.kill, process.exec.isEmpty else { throw error }
             // A guest that does not answer is ended from outside.
-            log.write(.warning, "the guest does not answer: its VMM is killed")
+            log.write(.warning, "the guest does not answer: \(hypervisor.name) is killed")
             guest.machine.stop(patience: 0)
         }
     }
