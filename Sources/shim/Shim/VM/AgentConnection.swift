@@ -55,7 +55,8 @@ final class AgentConnection: Sendable {
                 return fail(Status(.unavailable, "the guest's agent: \(error)"))
             }
             if bytes.isEmpty {
-                return fail(Status(.unavailable, "the guest's agent has ended the connection"))
+                // A guest that powers itself off waits a second for this side to close as well.
+                return end(Status(.unavailable, "the guest's agent has ended the connection"))
             }
             let answered = state.withLock { state in
                 var answered: [(@Sendable (Result<[UInt8], Status>) -> Void, Response)] = []
