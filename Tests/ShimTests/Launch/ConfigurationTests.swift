@@ -24,6 +24,9 @@ struct ConfigurationTests {
             kernel = "/k"
             agent = "/a"
             vmm = "/v"
+            qemu_program = "/q"
+            hypervisor = "qemu"
+            boot_seconds = 7
             [runc]
             binary = "/r"
             root = "/s"
@@ -35,6 +38,8 @@ struct ConfigurationTests {
         #expect(read.vm.vcpus == 4)
         #expect(read.vm.memoryMiB == 512)
         #expect([read.vm.kernel, read.vm.agent, read.vm.vmm] == ["/k", "/a", "/v"])
+        #expect(read.vm.qemuProgram == "/q" && read.vm.hypervisor == .qemu)
+        #expect(read.vm.bootSeconds == 7)
         #expect([read.runc.binary, read.runc.root] == ["/r", "/s"])
     }
 
@@ -43,6 +48,21 @@ struct ConfigurationTests {
         arguments: [
             ("isolation = \"qemu\"", "isolation \"qemu\" is none of auto, kvm, emulated and runc"),
             ("isolation = 1", "isolation must be a string"),
+            ("[isolation]\ndefault = \"vm\"", "isolation.default \"vm\" is none of auto, kvm,"),
+            ("[isolation]\ndefault = true", "isolation.default must be a string"),
+            ("[isolation]\norder = \"kvm\"", "isolation.order must be a list of strings"),
+            ("[isolation]\norder = [\"kvm\", 1]", "isolation.order must be a list of strings"),
+            ("[isolation]\norder = []", "isolation.order: must name at least one"),
+            ("[isolation]\norder = [\"auto\"]", "isolation.order: \"auto\" is none of kvm,"),
+            (
+                "[isolation]\norder = [\"kvm\", \"kvm\"]",
+                "isolation.order: \"kvm\" stands there twice"
+            ),
+            ("[isolation]\norders = [\"kvm\"]", "isolation.orders is not a setting"),
+            ("isolation = \"kvm\"\n[isolation]\norder = [\"kvm\"]", "isolation"),
+            ("[vm]\nhypervisor = \"xen\"", "vm.hypervisor \"xen\" is neither apus nor qemu"),
+            ("[vm]\nqemu_program = \"q\"", "vm.qemu_program must be an absolute path"),
+            ("[vm]\nboot_seconds = 0", "vm.boot_seconds must be a whole number from 1 to 600"),
             ("isolaton = \"kvm\"", "isolaton is not a setting that Apus knows"),
             ("[vm]\nvcpus = 33", "vm.vcpus must be a whole number from 1 to 32"),
             ("[vm]\nvcpus = \"2\"", "vm.vcpus must be a whole number from 1 to 32"),
@@ -57,6 +77,53 @@ struct ConfigurationTests {
         let error = try #require(throws: ShimError.self) { try applied(text) }
         #expect(error.description.hasPrefix("/etc/x.toml: "))
         #expect(error.description.contains(message), "\(error)")
+    }
+
+    @Test("the isolation is a string or a table, with the order that auto tries")
+    func isolation() throws {
+        #expect(try applied("").isolation == nil)
+        #expect(try applied("").allowedOrder == [.kvm, .emulated])
+        #expect(try applied("isolation = \"auto\"").isolation == nil)
+        #expect(try applied("isolation = \"emulated\"").isolation == .emulated)
+        let table = try applied(
+            "[isolation]\ndefault = \"kvm\"\norder = [\"runc\", \"emulated\"]")
+        #expect(table.isolation == .kvm)
+        #expect(table.allowedOrder == [.runc, .emulated])
+        let both = "allow_runc_fallback = true\n[isolation]\norder = [\"emulated\"]"
+        #expect(try applied(both).allowedOrder == [.emulated, .runc])
+        let named = "allow_runc_fallback = true\n[isolation]\norder = [\"runc\", \"kvm\"]"
+        #expect(try applied(named).allowedOrder == [.runc, .kvm])
+    }
+
+    @Test(
+        "options leave out some of the operator's order, and neither add nor exchange",
+        arguments: [
+            ([.kvm], true), ([.emulated, .runc], true), ([.kvm, .emulated, .runc], true),
+            ([.emulated, .kvm], false), ([.runc, .kvm], false),
+        ] as [([ShimConfiguration.Isolation], Bool)])
+    func narrowing(_ order: [ShimConfiguration.Isolation], isAllowed: Bool) throws {
+        var configuration = try applied("allow_runc_fallback = true")
+        let names = order.map { "\"\($0.rawValue)\"" }.joined(separator: ", ")
+        let options = "[isolation]\ndefault = \"auto\"\norder = [\(names)]"
+        guard isAllowed else {
+            let error = try #require(throws: ShimError.self) {
+                try configuration.apply(options, source: "runtime options", isOperators: false)
+            }
+            #expect(error.description.contains("allows, which is kvm, emulated, runc"), "\(error)")
+            return
+        }
+        try configuration.apply(options, source: "runtime options", isOperators: false)
+        #expect(configuration.allowedOrder == order)
+    }
+
+    @Test("options cannot add runc")
+    func addedRunc() throws {
+        var configuration = ShimConfiguration()
+        #expect(throws: ShimError.self) {
+            try configuration.apply(
+                "[isolation]\norder = [\"kvm\", \"runc\"]", source: "runtime options",
+                isOperators: false)
+        }
     }
 
     @Test("only the operator's file allows the fallback")

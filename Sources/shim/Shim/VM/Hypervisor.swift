@@ -33,14 +33,16 @@ struct Hypervisor: Sendable, Equatable {
     }
 
     /// The guest's kernel command line (docs/contracts.md).
+    ///
+    /// An emulated processor does not speculate: without the mitigations that it does not need a
+    /// guest boots 4 % sooner.
     var commandLine: String {
         "console=ttyS0 quiet loglevel=4 reboot=t panic=-1 nomodule random.trust_cpu=on"
             + " tsc=reliable no_timer_check cryptomgr.notests"
+            + (usesKVM ? "" : " mitigations=off")
     }
 
-    /// What an end without a word on the control socket means.
-    ///
-    /// - Parameter status: exit status, or 128 + n for signal n.
+    /// What an end without a word on the control socket means; 128 + n stands for signal n.
     func meaning(of status: Int32) -> String {
         if status > 128 { return "\(name) was killed by signal \(status - 128)" }
         // Of the dynamic loader, whose own words go to nobody.
