@@ -14,6 +14,21 @@ public struct EventFD: ~Copyable, Sendable {
         self.descriptor = descriptor
     }
 
+    /// Takes over a descriptor that a peer sent, which becomes non-blocking; EINVAL if it is no
+    /// eventfd, and it is closed.
+    ///
+    /// The check waits for nobody, whatever the descriptor is. `known` is an eventfd of our own.
+    package init(
+        received descriptor: consuming Descriptor, like known: borrowing EventFD
+    ) throws(Errno) {
+        let isCounter =
+            try Errno.check(
+                linux_is_eventfd(descriptor.number, known.descriptor.number)) == 1
+        guard isCounter else { throw .einval }
+        try descriptor.setNonblocking(true)
+        self.descriptor = descriptor
+    }
+
     /// Adds 1.
     ///
     /// A counter that is full already is no error: it is readable.

@@ -15,4 +15,15 @@ public enum MemFD {
         }
         return file
     }
+    /// Whether a file is a memfd that can never become shorter (fcntl(2), F_SEAL_SHRINK): a mapping
+    /// of it has no page that is gone.
+    package static func isSealedAgainstShrinking(
+        _ file: borrowing Descriptor
+    ) throws(Errno) -> Bool {
+        do throws(Errno) {
+            return try Errno.check32(linux_memfd_seals(file.number)) & F_SEAL_SHRINK != 0
+        } catch .einval {
+            return false
+        }
+    }
 }

@@ -34,7 +34,8 @@ public struct GuestRange: Sendable, Equatable, BitwiseCopyable {
 
 /// A guest's memory: the only owner of pointers into it.
 ///
-/// One memfd holds all of it, so that other processes can be given it and it can be saved. Nobody
+/// One memfd holds all of it, so that other processes can be given it and it can be saved; memory
+/// that another process shares with this one may lie in several. Nobody
 /// outside gets a pointer or a span: the guest writes at any moment, so bytes are copied out once
 /// and the copy is what counts. Every range passes `locate`, the one check there is. The object
 /// does not change after it was made; all threads may use it.
@@ -53,11 +54,14 @@ public final class GuestMemory: Sendable {
 
     /// Ascending, without overlap.
     package let regions: [Region]
-    /// The memfd.
+    /// The memfd; of received memory the one of the first part that came.
     package let file: Descriptor
+    /// Whether another process owns it, and gave it.
+    let isReceived: Bool
+    /// Where almost every access goes.
     @usableFromInline let first: Region
-    private let base: UInt
-    private let total: Int
+    /// Unmapped with this object: no pointer into them leaves this type.
+    private let mappings: InlineArray<8, Mapping?>
 
     /// Most segments of one vectored transfer (IOV_MAX).
     package static let segmentLimit = 1024
@@ -78,18 +82,13 @@ public final class GuestMemory: Sendable {
         }
         guard offset > 0, offset <= UInt64(Int.max) else { throw .einval }
         file = try MemFD.create("guest-memory", size: Int64(offset))
-        total = Int(offset)
-        var mapping: UnsafeMutableRawPointer?
-        // SAFETY: a new mapping of our own file, owned by this object until deinit.
-        try Errno.check(
-            unsafe linux_mmap(
-                total, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, file.number, 0, &mapping)
-        )
-        // A fault for 2 MiB instead of 4 KiB, where the host allows it (shmem_enabled); if not, no
-        // error.
-        // SAFETY: advice changes no content.
-        _ = unsafe linux_madvise(mapping, total, MADV_HUGEPAGE)
-        base = UInt(bitPattern: mapping)
+        isReceived = false
+        let mapping = try Mapping(file, offset: 0, length: offset)
+        mapping.adviseHugePages()
+        let base = mapping.base
+        var all = InlineArray<8, Mapping?> { _ in nil }
+        all[0] = consume mapping
+        mappings = all
         var made: [Region] = []
         offset = 0
         for part in parts {
@@ -103,9 +102,16 @@ public final class GuestMemory: Sendable {
         first = made[0]
     }
 
-    deinit {
-        // SAFETY: no pointer into the mapping leaves this type.
-        _ = unsafe linux_munmap(UnsafeMutableRawPointer(bitPattern: base), total)
+    /// Takes over checked regions with what they lie in; for received memory.
+    init(
+        received regions: [Region], mappings: consuming InlineArray<8, Mapping?>,
+        file: consuming Descriptor
+    ) {
+        self.regions = regions
+        self.mappings = mappings
+        self.file = file
+        isReceived = true
+        first = regions.max { $0.size < $1.size } ?? regions[0]
     }
 
     /// The check: all of the range in one region.

@@ -199,13 +199,15 @@ extension GuestMemory {
 
     /// Gives whole pages inside the range back to the host, and returns how many bytes those are.
     ///
-    /// They read as zero afterwards (fallocate(2), FALLOC_FL_PUNCH_HOLE).
+    /// They read as zero afterwards (fallocate(2), FALLOC_FL_PUNCH_HOLE). EOPNOTSUPP for memory
+    /// that another process owns.
     package func discard(_ range: GuestRange) throws(GuestMemoryError) -> UInt64 {
         let page: UInt64 = 4096
         let length = UInt64(range.length)
         guard contains(range.address, length) else {
             throw .outside(address: range.address, length: length)
         }
+        guard !isReceived else { throw .io(.eopnotsupp) }
         for region in regions where range.address >= region.start {
             guard range.address - region.start < region.size else { continue }
             let start = (range.address + page - 1) / page * page

@@ -10,6 +10,8 @@ static inline int64_t linux_memfd_create(const char *name, unsigned flags) {
 static inline int64_t linux_memfd_seal(int fd, int seals) {
     return linux_result(fcntl(fd, F_ADD_SEALS, seals));
 }
+// F_SEAL_… bits; -EINVAL for a file that is no memfd.
+static inline int64_t linux_memfd_seals(int fd) { return linux_result(fcntl(fd, F_GET_SEALS)); }
 // On success *out is the mapping and 0 is returned.
 static inline int64_t linux_mmap(
     size_t length, int protection, int flags, int fd, int64_t offset, void **out

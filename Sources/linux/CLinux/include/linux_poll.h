@@ -43,6 +43,20 @@ static inline int64_t linux_poll_one(int fd, short events, int timeout_ms) {
 static inline int64_t linux_eventfd(unsigned initial, int flags) {
     return linux_result(eventfd(initial, EFD_CLOEXEC | flags));
 }
+// Whether fd is an eventfd, as `known` is one: 1 or 0. Waits for nobody, whatever fd is: what it is
+// comes from what the kernel holds already (statx(2), AT_STATX_DONT_SYNC), and adding 0 to a counter
+// always fits. All eventfds share the kernel's one anonymous inode, with files that refuse a write.
+static inline int64_t linux_is_eventfd(int fd, int known) {
+    struct statx a, b;
+    uint64_t zero = 0;
+    int flags = AT_EMPTY_PATH | AT_STATX_DONT_SYNC;
+    if (statx(fd, "", flags, STATX_INO, &a) < 0) return -errno;
+    if (statx(known, "", flags, STATX_INO, &b) < 0) return -errno;
+    if (a.stx_ino != b.stx_ino || a.stx_dev_major != b.stx_dev_major
+        || a.stx_dev_minor != b.stx_dev_minor)
+        return 0;
+    return write(fd, &zero, sizeof zero) == sizeof zero;
+}
 static inline int64_t linux_timerfd_create(int clock) {
     return linux_result(timerfd_create(clock, TFD_CLOEXEC | TFD_NONBLOCK));
 }

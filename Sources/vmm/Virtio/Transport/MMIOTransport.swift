@@ -8,11 +8,8 @@ internal import Synchronization
 /// held for each of these calls; on the data path that is once for a kick, not for a request.
 package final class MMIOTransport<Device: VirtioDevice & ~Copyable>: Sendable {
     private struct State: ~Copyable, Sendable {
-        var device: Device
+        var device: DrivenDevice<Device>
         var registers: MMIORegisters
-        var rings: Rings?
-        /// The driver asked for a reset that waits for requests which are with the host.
-        var resetting = false
     }
 
     /// What a save takes of the transport; the device adds its own state.
@@ -44,7 +41,7 @@ package final class MMIOTransport<Device: VirtioDevice & ~Copyable>: Sendable {
         self.memory = memory
         self.interrupt = interrupt
         self.report = report
-        state = Mutex(State(device: device, registers: registers))
+        state = Mutex(State(device: DrivenDevice(device), registers: registers))
     }
 
     /// Reads `size` (1, 2 or 4) bytes at `offset` of the device's page, for a vCPU's MMIO exit.
@@ -54,9 +51,9 @@ package final class MMIOTransport<Device: VirtioDevice & ~Copyable>: Sendable {
         state.withLock { (state) in
             if offset < MMIORegisters.Offset.configuration {
                 guard size == 4, offset & 3 == 0 else { return 0 }
-                return state.registers.read(offset, deviceID: state.device.id)
+                return state.registers.read(offset, deviceID: state.device.model.id)
             }
-            let bytes = state.device.configuration
+            let bytes = state.device.model.configuration
             let start = Int(clamping: offset - MMIORegisters.Offset.configuration)
             guard start <= bytes.count, size <= bytes.count - start else { return 0 }
             var value: UInt32 = 0
@@ -73,8 +70,8 @@ package final class MMIOTransport<Device: VirtioDevice & ~Copyable>: Sendable {
         state.withLock { (state) in
             if offset >= MMIORegisters.Offset.configuration {
                 let start = Int(clamping: offset - MMIORegisters.Offset.configuration)
-                guard start <= state.device.configuration.count - size else { return }
-                state.device.writeConfiguration(offset: start, value: value, size: size)
+                guard start <= state.device.model.configuration.count - size else { return }
+                state.device.model.writeConfiguration(offset: start, value: value, size: size)
                 return
             }
             guard size == 4, offset & 3 == 0, offset != MMIORegisters.Offset.queueNotify else {
@@ -90,97 +87,56 @@ package final class MMIOTransport<Device: VirtioDevice & ~Copyable>: Sendable {
 
     private func activate(_ state: inout State) {
         let features = state.registers.accepted
-        var queues: [Virtqueue?] = []
-        for (index, queue) in state.registers.queues.enumerated() {
-            guard queue.ready else {
-                queues.append(nil)
-                continue
-            }
-            do throws(QueueError) {
-                queues.append(
-                    try Virtqueue(
-                        queue, memory: memory, maximumSize: queueSizes[index],
-                        eventIndex: features & RingFeature.eventIndex != 0,
-                        indirect: features & RingFeature.indirect != 0))
-            } catch {
-                stop(&state, .queue(index: index, error))
-                return
-            }
-        }
-        state.rings = Rings(queues: queues, memory: memory, features: features)
-        run(&state) { (device, rings) throws(DeviceError) in try device.activate(&rings) }
-        // A notification may have come before the rings were there: look at each once.
-        for index in queues.indices where queues[index] != nil {
-            run(&state) { (device, rings) throws(DeviceError) in
-                try device.notified(index, &rings)
-            }
+        let queues = state.registers.queues
+        run(&state) { (device) throws(DeviceError) in
+            try device.activate(
+                queues, maximumSizes: queueSizes, memory: memory, features: features)
         }
     }
 
     private func reset(_ state: inout State) {
-        state.rings = nil
-        state.resetting = !state.device.reset()
-        if !state.resetting { finishReset(&state) }
+        if state.device.reset() { finishReset(&state) }
     }
 
     private func finishReset(_ state: inout State) {
-        state.resetting = false
         let generation = state.registers.generation
         state.registers = MMIORegisters(
-            features: state.device.features | RingFeature.all, queueSizes: queueSizes)
+            features: state.device.model.features | RingFeature.all, queueSizes: queueSizes)
         state.registers.generation = generation
     }
 
     /// The event loop's call for a kick of a queue.
     package func notified(_ queue: Int) {
         state.withLock { (state) in
-            run(&state) { (device, rings) throws(DeviceError) in
-                try device.notified(queue, &rings)
-            }
+            run(&state) { (device) throws(DeviceError) in try device.notified(queue) }
         }
     }
 
     /// The event loop's call for a descriptor of the device's.
     package func ready(_ token: UInt32) {
         state.withLock { (state) in
-            if state.resetting {
-                if state.device.reset() { finishReset(&state) }
-                return
-            }
-            let broken = state.registers.status & MMIORegisters.Status.needsReset != 0
-            guard state.rings != nil, !broken else {
-                state.device.idle(token)
-                return
-            }
-            run(&state) { (device, rings) throws(DeviceError) in
-                try device.ready(token, &rings)
-            }
+            var isReset = false
+            run(&state) { (device) throws(DeviceError) in isReset = try device.ready(token) }
+            if isReset { finishReset(&state) }
         }
     }
 
     /// Runs a change of the device from the control side, such as a new balloon target.
     package func withDevice<R: Sendable>(_ body: @Sendable (inout Device, inout Rings?) -> R) -> R {
         state.withLock { (state) in
-            let result = body(&state.device, &state.rings)
+            let result = body(&state.device.model, &state.device.rings)
             tell(&state)
             return result
         }
     }
 
     private func run(
-        _ state: inout State,
-        _ body: (inout Device, inout Rings) throws(DeviceError) -> Void
+        _ state: inout State, _ body: (inout DrivenDevice<Device>) throws(DeviceError) -> Void
     ) {
-        guard state.rings != nil, state.registers.status & MMIORegisters.Status.needsReset == 0
-        else { return }
-        // The rings leave the optional for the call, so that they are changed in place.
-        guard var rings = state.rings.take() else { return }
         do throws(DeviceError) {
-            try body(&state.device, &rings)
-            state.rings = consume rings
+            try body(&state.device)
             tell(&state)
         } catch {
-            state.rings = consume rings
             tell(&state)
             stop(&state, error)
         }
@@ -189,14 +145,14 @@ package final class MMIOTransport<Device: VirtioDevice & ~Copyable>: Sendable {
     /// Interrupts the driver for what a call left in the rings.
     private func tell(_ state: inout State) {
         var bits: UInt32 = 0
-        if state.rings?.interrupt == true {
+        if let interrupts = state.device.rings?.interrupts, interrupts != 0 {
             bits |= MMIORegisters.Interrupt.ring
-            state.rings?.interrupt = false
+            state.device.rings?.interrupts = 0
         }
-        if state.rings?.configurationChanged == true {
+        if state.device.rings?.configurationChanged == true {
             bits |= MMIORegisters.Interrupt.configuration
             state.registers.generation &+= 1
-            state.rings?.configurationChanged = false
+            state.device.rings?.configurationChanged = false
         }
         guard bits != 0 else { return }
         state.registers.interruptStatus |= bits
@@ -215,12 +171,12 @@ package final class MMIOTransport<Device: VirtioDevice & ~Copyable>: Sendable {
     package func save() -> Saved {
         state.withLock { (state) in
             var registers = state.registers
-            if let rings = state.rings {
+            if let rings = state.device.rings {
                 for (index, queue) in rings.queues.enumerated() {
                     if let queue { registers.store(queue.state, at: index) }
                 }
             }
-            return Saved(registers: registers, device: state.device.save())
+            return Saved(registers: registers, device: state.device.model.save())
         }
     }
 
@@ -230,11 +186,12 @@ package final class MMIOTransport<Device: VirtioDevice & ~Copyable>: Sendable {
     /// A state whose rings don't fit the memory leaves the device in NEEDS_RESET.
     package func restore(_ saved: Saved) {
         state.withLock { (state) in
-            state.device.restore(saved.device)
+            let isBroken = saved.registers.status & MMIORegisters.Status.needsReset != 0
+            state.device.restore(saved.device, isBroken: isBroken)
             state.registers = saved.registers
-            state.rings = nil
-            state.resetting = false
-            if state.registers.status & MMIORegisters.Status.driverOK != 0 { activate(&state) }
+            if !isBroken, saved.registers.status & MMIORegisters.Status.driverOK != 0 {
+                activate(&state)
+            }
         }
     }
 }

@@ -35,12 +35,13 @@ package struct Rings: Sendable {
     package let memory: GuestMemory
     /// What was negotiated.
     package let features: UInt64
-    /// Set by a device that gave buffers back: the transport interrupts the driver after the call.
-    package var interrupt = false
+    /// Queues, a bit each, of which the driver wants to hear that buffers came back: the transport
+    /// interrupts it after the call.
+    package var interrupts: UInt64 = 0
     /// Set by a device whose configuration space changed.
     package var configurationChanged = false
 
-    /// Rings of a device; the transport makes them at DRIVER_OK, tests make their own.
+    /// Rings of a device, at most 64; the transport makes them at DRIVER_OK, tests make their own.
     package init(queues: [Virtqueue?], memory: GuestMemory, features: UInt64) {
         self.queues = queues
         self.memory = memory
@@ -98,7 +99,7 @@ package struct Rings: Sendable {
     /// Asks whether the driver wants to be interrupted for what was given back; once after a batch.
     package mutating func finishBatch(_ index: Int) throws(DeviceError) {
         do throws(QueueError) {
-            if try queues[index]?.mustInterrupt() ?? false { interrupt = true }
+            if try queues[index]?.mustInterrupt() ?? false { interrupts |= 1 << UInt64(index) }
         } catch {
             throw .queue(index: index, error)
         }
@@ -167,6 +168,8 @@ package protocol VirtioDevice: ~Copyable, Sendable {
     /// The driver wrote to the configuration space; `value` has 1, 2 or 4 bytes.
     mutating func writeConfiguration(offset: Int, value: UInt32, size: Int)
     /// DRIVER_OK: the rings may be used from now on.
+    ///
+    /// Comes again, without a reset between, when queues join or leave or the memory is another.
     mutating func activate(_ rings: inout Rings) throws(DeviceError)
     /// The driver notified a queue. Must do bounded work: at most the requests of one ring.
     mutating func notified(_ queue: Int, _ rings: inout Rings) throws(DeviceError)
