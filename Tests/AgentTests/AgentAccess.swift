@@ -71,13 +71,15 @@ extension AgentAccess {
     /// Runs a command in a fresh container and deletes it.
     func run(
         _ id: String, _ arguments: [String], user: String = "", input: [UInt8]? = nil,
-        terminal: Bool = false, cwd: String = "/", namespaces: ClosedRange<UInt64> = 1...5,
+        terminal: Bool = false, cwd: String = "/", cwdMustExist: Bool = false,
+        namespaces: ClosedRange<UInt64> = 1...5,
         _ more: (inout Encoded) -> Void = { _ in }
     ) throws -> Outcome {
         let output = try stream()
         let error = terminal ? nil : try stream()
         let stdin = input == nil ? nil : try stream()
-        let process = encodedProcess(arguments, user: user, terminal: terminal, cwd: cwd)
+        let process = encodedProcess(
+            arguments, user: user, terminal: terminal, cwd: cwd, cwdMustExist: cwdMustExist)
         let streams = encodedStreams(stdin?.token ?? 0, output.token, error?.token ?? 0)
         _ = try call(
             "CreateContainer", container(id, process, streams, namespaces: namespaces, more))

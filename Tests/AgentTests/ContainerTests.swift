@@ -37,6 +37,56 @@ struct ContainerTests {
         #expect(outcome.output == "1000\n1001\n/home/alice\n/made/for/it\nx\n")
     }
 
+    @Test("a working directory that must exist is not made", .timeLimit(.minutes(1)))
+    func existingDirectory() throws {
+        let agent = try AgentHarness()
+        let layer = agent.directory + "/disks/layer0"
+        try File.symlink("/etc", at: layer + "/link")
+        try File.symlink("/../../nowhere", at: layer + "/dangling")
+        // Of the image, through links, and of mounts alone.
+        for (cwd, seen) in [
+            ("/tmp", "/tmp"), ("/link", "/etc"), ("/dev/pts", "/dev/pts"),
+            ("/tmp/../bin/.", "/bin"), ("/", "/"),
+        ] {
+            let outcome = try agent.run("c1", ["pwd"], cwd: cwd, cwdMustExist: true)
+            #expect(outcome.output == seen + "\n", "\(cwd)")
+        }
+        for (cwd, reason) in [
+            ("/nope", "No such file or directory"), ("/tmp/no/such", "No such file or directory"),
+            ("/dangling", "No such file or directory"), ("/etc/passwd", "Not a directory"),
+            ("/dev/nothing", "No such file or directory"),
+        ] {
+            let status = refusal {
+                _ = try agent.run("c1", ["pwd"], cwd: cwd, cwdMustExist: true)
+            }
+            #expect(status?.code == .notFound, "\(cwd)")
+            let text = status?.message ?? ""
+            #expect(text.hasPrefix("chdir to cwd (\"\(cwd)\"): \(reason)"), "\(text)")
+        }
+        // Neither was one made meanwhile, nor does a refusal keep the id.
+        let listing = try agent.run("c1", ["ls", "/"])
+        #expect(!listing.output.contains("nope") && listing.output.contains("tmp"))
+    }
+
+    @Test("an exec's working directory must always exist", .timeLimit(.minutes(1)))
+    func execDirectory() throws {
+        let agent = try AgentHarness()
+        _ = try agent.call(
+            "CreateContainer",
+            agent.container("c1", encodedProcess(["sleep", "1000"]), encodedStreams(0, 0, 0)))
+        _ = try agent.call("StartProcess", encodedName("c1"))
+        _ = try agent.call(
+            "AddProcess",
+            Encoded {
+                $0.text(1, "c1")
+                $0.text(2, "e1")
+                $0.message(3, encodedProcess(["true"], cwd: "/nope"))
+            })
+        let status = refusal { _ = try agent.call("StartProcess", encodedName("c1", "e1")) }
+        #expect(status?.code == .notFound)
+        #expect(status?.message.contains("chdir to cwd (\"/nope\")") == true)
+    }
+
     @Test("why a command cannot be executed", .timeLimit(.minutes(1)))
     func cannotExecute() throws {
         let agent = try AgentHarness()

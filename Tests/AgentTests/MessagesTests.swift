@@ -17,7 +17,8 @@ struct MessagesTests {
                     $0.text(2, "scratch")
                     $0.number(4, 1)
                 })
-            $0.message(3, encodedProcess(["sh", "-c", "ü"], user: "alice:users"))
+            $0.message(
+                3, encodedProcess(["sh", "-c", "ü"], user: "alice:users", cwdMustExist: true))
             $0.text(4, "host")
             $0.message(5, encodedMount("/proc", "proc", ["nosuid"]))
             $0.text(6, "/proc/kcore")
@@ -35,6 +36,7 @@ struct MessagesTests {
         #expect(all.root.scratchDisk == "scratch" && all.root.readonly)
         #expect(all.process.arguments == ["sh", "-c", "ü"])
         #expect(all.process.user.username == "alice:users" && all.process.noNewPrivileges)
+        #expect(all.process.cwdMustExist)
         #expect(all.process.seccomp == nil && all.process.capabilities == nil)
         #expect(all.mounts.map { $0.options } == [["nosuid"]])
         #expect(all.maskedPaths == ["/proc/kcore"])

@@ -18,7 +18,8 @@ struct Encoded {
 
 /// A process: args, env, cwd, terminal, user.
 func encodedProcess(
-    _ arguments: [String], user: String = "", terminal: Bool = false, cwd: String = "/"
+    _ arguments: [String], user: String = "", terminal: Bool = false, cwd: String = "/",
+    cwdMustExist: Bool = false
 ) -> Encoded {
     Encoded {
         for argument in arguments { $0.text(1, argument) }
@@ -31,6 +32,7 @@ func encodedProcess(
         }
         $0.message(7, Encoded { $0.text(6, user) })
         $0.number(10, 1)
+        $0.number(14, cwdMustExist ? 1 : 0)
     }
 }
 

@@ -13,7 +13,8 @@ private let failpoints: [Fault] = {
     let names = run.text.split(separator: "\n").map(String.init)
     return Isolation.available.flatMap { isolation in
         names.map { Fault(isolation: isolation, name: $0) }.filter { fault in
-            fault.isolation == .kvm ? fault.name != "create.mount" : !fault.name.hasPrefix("vm.")
+            fault.isolation.isMachine
+                ? fault.name != "create.mount" : !fault.name.hasPrefix("vm.")
         }
     }
 }()
@@ -92,20 +93,25 @@ struct FaultTests {
         try container.bundle.shutdown()
     }
 
-    @Test("isolation kvm without its files names the file and the remedy")
-    func missingVMM() throws {
+    @Test(
+        "a virtual machine without its program names the file",
+        arguments: [Isolation.kvm, .emulated])
+    func missingHypervisor(_ isolation: Isolation) throws {
         let container = try TestContainer(["true"])
         var request = try container.creation()
         request.rootfs[0].type = "erofs"
         var options = Runtimeoptions_V1_Options()
-        let text = "isolation = \"kvm\"\n[vm]\nvmm = \"/no/such/apus-vmm\"\n"
+        let program = "/no/such/\(isolation.hypervisor)"
+        let text =
+            "isolation = \"\(isolation.rawValue)\"\n[vm]\n"
+            + "\(isolation.hypervisorSetting) = \"\(program)\"\n"
         options.configBody.append(contentsOf: Array(text.utf8))
         request.options.value = try options.serializedData()
         do {
             let _: Containerd_Task_V2_CreateTaskResponse = try container.call("Create", request)
             Issue.record("created")
         } catch let status as Status {
-            #expect(status.message.contains("/no/such/apus-vmm"))
+            #expect(status.message.contains(program))
         }
         #expect(container.leftovers == [])
         try container.bundle.shutdown()

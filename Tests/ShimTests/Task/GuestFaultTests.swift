@@ -6,7 +6,7 @@ import Testing
 /// What can go wrong with a microVM.
 @Suite(
     "faults of a guest", .serialized,
-    .enabled(if: Isolation.kvm.obstacle == nil, "\(Isolation.kvm.obstacle ?? "")"))
+    .enabled(if: Isolation.noMachine == nil, "\(Isolation.noMachine ?? "")"))
 struct GuestFaultTests {
     /// Creates with options that cannot work; the refusal.
     private func refusal(_ container: TestContainer, _ changes: [String: String]) throws -> String {
@@ -21,12 +21,14 @@ struct GuestFaultTests {
         return text
     }
 
-    @Test("the VMM is killed: the container has ended with 137, and nothing is left")
-    func killedVMM() throws {
-        let container = try TestContainer(["sleep", "1000"], .kvm)
+    @Test(
+        "its program is killed: the container has ended with 137, and nothing is left",
+        arguments: Isolation.machines)
+    func killedHypervisor(_ isolation: Isolation) throws {
+        let container = try TestContainer(["sleep", "1000"], isolation)
         let pid = Int32(try container.create())
         try container.start()
-        #expect(container.vmms == [pid])
+        #expect(container.hypervisors.contains(pid))
         try Process.kill(pid, Signal.kill)
         #expect(try container.wait() == 137)
         #expect(try container.state().status == .stopped)
@@ -36,9 +38,11 @@ struct GuestFaultTests {
         try container.bundle.shutdown()
     }
 
-    @Test("a guest whose kernel panics: the error has the console's last lines")
-    func panic() throws {
-        let container = try TestContainer(["true"], .kvm)
+    @Test(
+        "a guest whose kernel panics: the error has the console's last lines",
+        arguments: Isolation.machines)
+    func panic(_ isolation: Isolation) throws {
+        let container = try TestContainer(["true"], isolation)
         // An archive without an init.
         let archive = "\(container.bundle.scratch.path)/empty.img"
         try File.write(GuestArchive(init: nil).bytes, to: archive)
@@ -46,19 +50,22 @@ struct GuestFaultTests {
         #expect(text.contains("panic"), "\(text)")
     }
 
-    @Test("an agent that never calls: a time-out, with the console's last lines")
-    func silent() throws {
-        let container = try TestContainer(["true"], .kvm)
+    @Test(
+        "an agent that never calls: a time-out, with the console's last lines",
+        arguments: Isolation.machines)
+    func silent(_ isolation: Isolation) throws {
+        let container = try TestContainer(["true"], isolation)
         let archive = "\(container.bundle.scratch.path)/silent.img"
         let busybox = try File.read("/bin/busybox", limit: 16 << 20)
         try File.write(GuestArchive(init: busybox).bytes, to: archive)
-        let text = try refusal(container, ["agent": "\"\(archive)\""])
-        #expect(text.contains("did not call within"), "\(text)")
+        let text = try refusal(
+            container, ["agent": "\"\(archive)\"", "boot_seconds": "3"])
+        #expect(text.contains("did not call within 3 s"), "\(text)")
     }
 
-    @Test("too little memory is an error that says so, or enough")
-    func littleMemory() throws {
-        let container = try TestContainer(["true"], .kvm)
+    @Test("too little memory is an error that says so, or enough", arguments: Isolation.machines)
+    func littleMemory(_ isolation: Isolation) throws {
+        let container = try TestContainer(["true"], isolation)
         do {
             let _: Containerd_Task_V2_CreateTaskResponse = try container.call(
                 "Create", container.creation(vm: ["memory_mib": "32"]))
@@ -72,9 +79,9 @@ struct GuestFaultTests {
         try container.bundle.shutdown()
     }
 
-    @Test("files that are no kernel or not there are named")
-    func badFiles() throws {
-        let container = try TestContainer(["true"], .kvm)
+    @Test("files that are no kernel or not there are named", arguments: Isolation.machines)
+    func badFiles(_ isolation: Isolation) throws {
+        let container = try TestContainer(["true"], isolation)
         let text = try refusal(container, ["kernel": "\"/bin/busybox\""])
         #expect(text.contains("kernel") || text.contains("busybox"), "\(text)")
     }

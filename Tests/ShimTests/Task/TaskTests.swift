@@ -200,6 +200,40 @@ struct TaskTests {
         }
     }
 
+    @Test(
+        "a working directory that a user names must be there, in the image or by a mount",
+        arguments: Isolation.available)
+    func existingDirectory(_ isolation: Isolation) throws {
+        for (cwd, mark, isThere) in [
+            ("/tmp", "existing", true), ("/dev/pts", "existing", true),
+            ("/nope", "existing", false), ("/dev/nope", "existing", false),
+            ("/noise", "existing", false), ("/tmp", "made", false),
+        ] {
+            let container = try TestContainer(["pwd"], isolation) { spec in
+                spec.process?.cwd = cwd
+                spec.annotations["io.apus.process.cwd"] = mark
+            }
+            do {
+                try container.create()
+                #expect(isThere, "\(cwd)")
+                try container.start()
+                #expect(try container.wait() == 0)
+                #expect(try container.streams.readAll() == "\(cwd)\n")
+                try container.delete()
+            } catch let status as Status {
+                #expect(!isThere, "\(status.message)")
+                if mark == "existing" {
+                    #expect(status.code == .notFound)
+                    #expect(status.message.contains("chdir to cwd (\"\(cwd)\")"))
+                } else {
+                    #expect(status.message.contains("io.apus.process.cwd"))
+                }
+            }
+            #expect(container.leftovers == [])
+            try container.bundle.shutdown()
+        }
+    }
+
     @Test("after kill -9 of the shim, delete leaves nothing", arguments: Isolation.available)
     func killedShim(_ isolation: Isolation) throws {
         let container = try TestContainer(["sleep", "1000"], isolation)

@@ -35,12 +35,12 @@ final class ClientStreams: Sendable {
         return writer
     }
 
-    /// All output, to the end that comes when the shim closes its ends; what came, after ten
-    /// seconds.
+    /// All output, to the end that comes when the shim closes its ends; what came, after half a
+    /// minute.
     func readAll() throws -> String { String(decoding: try readBytes(), as: UTF8.self) }
 
     /// The same as bytes, within some seconds.
-    func readBytes(seconds: Int64 = 10) throws -> [UInt8] {
+    func readBytes(seconds: Int64 = 30) throws -> [UInt8] {
         var bytes: [UInt8] = []
         let deadline = Clock.monotonic + seconds * 1_000_000_000
         while Clock.monotonic < deadline {
@@ -58,50 +58,79 @@ final class ClientStreams: Sendable {
 enum Isolation: String, CaseIterable, CustomTestStringConvertible {
     case runc
     case kvm
+    case emulated
 
     var testDescription: String { rawValue }
 
-    /// Where the guest's files and the VMM are.
+    /// Whether it is a virtual machine.
+    var isMachine: Bool { self != .runc }
+
+    /// The program that runs the machine.
+    var hypervisor: String { self == .kvm ? "apus-vmm" : "apus-qemu" }
+
+    /// The setting that names the program.
+    var hypervisorSetting: String { self == .kvm ? "vmm" : "qemu_program" }
+
+    /// Where the guest's files and the programs of machines are.
     static let files = Process.environment("APUS_TEST_BIN") ?? ".build-out"
 
     /// Why it can't run here; nil if it can.
     var obstacle: String? {
         if !ShimBinary.isRoot { return "needs root" }
         var needed = ["/bin/busybox"]
+        if isMachine {
+            needed.append("/usr/bin/mkfs.erofs")
+            needed += [hypervisor, "vmlinux", "initramfs.img"].map { "\(Isolation.files)/\($0)" }
+        }
         switch self {
         case .runc: needed.append("/usr/sbin/runc")
-        case .kvm:
-            needed += ["/dev/kvm", "/usr/bin/mkfs.erofs"]
-            needed += ["apus-vmm", "vmlinux", "initramfs.img"].map { "\(Isolation.files)/\($0)" }
+        case .kvm: needed.append("/dev/kvm")
+        case .emulated: break
         }
         for file in needed where !File.exists(file) { return "needs \(file)" }
-        if self == .kvm && !Isolation.canBoot {
+        switch self {
+        case .kvm where !Isolation.canBoot:
             return "needs a /dev/kvm that can boot Linux: hack/testbed"
+        case .emulated where !Isolation.canEmulate: return "needs a passing apus-qemu --check"
+        default: return nil
         }
-        return nil
     }
 
     /// Whether a guest can run: in the testbed, or by the VMM's own probe.
     private static let canBoot: Bool = {
-        if Process.environment("APUS_TESTBED") != nil { return true }
-        let probe = Spawn("\(files)/apus-vmm", ["--probe"], environment: [])
-        guard let pid = try? probe.start() else { return false }
-        return (try? Process.reap(pid, blocking: true))?.status == 0
+        Process.environment("APUS_TESTBED") != nil || succeeds("apus-vmm", "--probe")
     }()
+
+    /// Whether QEMU and libvirt are there; not in the testbed, where it would be emulated twice.
+    private static let canEmulate: Bool = {
+        Process.environment("APUS_TESTBED") == nil && succeeds("apus-qemu", "--check")
+    }()
+
+    private static func succeeds(_ program: String, _ word: String) -> Bool {
+        let path = Process.environment("PATH") ?? "/usr/bin:/bin"
+        let spawn = Spawn("\(files)/\(program)", [word], environment: ["PATH=\(path)"])
+        guard let pid = try? spawn.start() else { return false }
+        return (try? Process.reap(pid, blocking: true))?.status == 0
+    }
 
     /// Those that can run here.
     static let available = allCases.filter { $0.obstacle == nil }
+    /// Those of them that are virtual machines.
+    static let machines = available.filter(\.isMachine)
+    /// Why there are none; nil if there are.
+    static let noMachine =
+        machines.isEmpty ? "\(kvm.obstacle ?? ""); \(emulated.obstacle ?? "")" : nil
 
     /// The runtime's options in TOML, with settings of the VM as TOML values in place of the usual.
     func options(_ changes: [String: String] = [:]) throws -> String {
-        guard self == .kvm else { return "isolation = \"runc\"\n" }
+        guard isMachine else { return "isolation = \"runc\"\n" }
         let files = try ShimBinary.absolute(Isolation.files)
         var settings = [
-            "vmm": "\"\(files)/apus-vmm\"", "kernel": "\"\(files)/vmlinux\"",
-            "agent": "\"\(files)/initramfs.img\"",
+            hypervisorSetting: "\"\(files)/\(hypervisor)\"",
+            "kernel": "\"\(files)/vmlinux\"", "agent": "\"\(files)/initramfs.img\"",
         ]
         settings.merge(changes) { $1 }
-        return "isolation = \"kvm\"\n[vm]\n"
+        return "isolation = \"\(rawValue)\"\n[vm]\n"
             + settings.map { "\($0) = \($1)\n" }.sorted().joined()
     }
 }
@@ -133,6 +162,7 @@ final class TestContainer: Sendable {
             try File.read("/bin/busybox", limit: 16 << 20), to: "\(root)/bin/busybox", mode: 0o755)
         for name in [
             "sh", "cat", "echo", "sleep", "true", "stty", "id", "head", "tail", "sha256sum", "yes",
+            "pwd",
         ] {
             try File.symlink("busybox", at: "\(root)/bin/\(name)")
         }
@@ -146,7 +176,7 @@ final class TestContainer: Sendable {
         var spec = RuntimeSpec.standard(process: process)
         change(&spec)
         try File.write(spec.encoded(), to: "\(bundle.path)/config.json")
-        if isolation == .kvm {
+        if isolation.isMachine {
             try ShimBinary.execute("/usr/bin/mkfs.erofs", ["\(bundle.scratch.path)/image", root])
         }
         let run = try bundle.start(environment: environment)
@@ -273,19 +303,22 @@ final class TestContainer: Sendable {
         if File.exists("\(bundle.socketPath).v") { found.append("socket of the VM") }
         let consoles = (try? File.list("/run/apus/console")) ?? []
         if consoles.contains(where: { $0.hasPrefix("\(server)-") }) { found.append("consoles") }
-        for pid in vmms { found.append("VMM \(pid)") }
+        // The kernel takes a moment for the processes that end with another one.
+        let deadline = Clock.monotonic + 2_000_000_000
+        while !hypervisors.isEmpty && Clock.monotonic < deadline { _ = try? pause(20) }
+        for pid in hypervisors { found.append("process \(pid) of the VM") }
         return found
     }
 
-    /// VMMs that were started for this container: their console is in its bundle.
-    var vmms: [Int32] {
-        ((try? File.list("/proc")) ?? []).compactMap { Int32($0) }.filter { pid in
-            guard (try? File.readLink("/proc/\(pid)/exe"))?.hasSuffix("/apus-vmm") == true else {
-                return false
-            }
+    /// Processes that run this container's machine: they hold files of its bundle open.
+    var hypervisors: [Int32] {
+        let programs = ["apus-vmm", "apus-qemu", "qemu-system-x86_64"]
+        return ((try? File.list("/proc")) ?? []).compactMap { Int32($0) }.filter { pid in
+            let program = (try? File.readLink("/proc/\(pid)/exe"))?.split(separator: "/").last
+            guard let program, programs.contains(String(program)) else { return false }
             return ((try? File.list("/proc/\(pid)/fd")) ?? []).contains { number in
                 let target = try? File.readLink("/proc/\(pid)/fd/\(number)")
-                return target?.hasPrefix(bundle.path) == true
+                return target?.hasPrefix(bundle.scratch.path) == true
             }
         }
     }

@@ -137,7 +137,8 @@ extension Agent {
             maskedPaths: asked.maskedPaths, readonlyPaths: asked.readonlyPaths,
             devices: asked.devices, sysctls: asked.sysctls,
             propagation: try RootPropagation(asked.rootPropagation), hostname: asked.hostname,
-            cwd: asked.process.cwd, namespaces: namespaces)
+            cwd: asked.process.cwd, cwdMustExist: asked.process.cwdMustExist,
+            namespaces: namespaces)
     }
 
     static func check(_ device: DeviceSpecification) throws(Status) {

@@ -107,11 +107,7 @@ struct ExecStage {
         }
         let early = (try? Mount.changeDirectory(plan.cwd)) != nil
         try takeIdentity(identity)
-        if !early {
-            try step("chdir to cwd (\"\(plan.cwd)\")", .failedPrecondition) { () throws(Errno) in
-                try Mount.changeDirectory(plan.cwd)
-            }
-        }
+        if !early { try enterWorkingDirectory() }
         var environment = plan.environment
         if !environment.contains(where: { $0.utf8.starts(with: "HOME=".utf8) }) {
             environment.append("HOME=\(identity.home)")
@@ -125,6 +121,16 @@ struct ExecStage {
         }
         throw ExecStage.failure(
             program, Program.execute(program, plan.arguments, environment: environment))
+    }
+
+    private func enterWorkingDirectory() throws(Status) {
+        do throws(Errno) {
+            try Mount.changeDirectory(plan.cwd)
+        } catch {
+            throw Status(
+                error == .enoent || error == .enotdir ? .notFound : .failedPrecondition,
+                "chdir to cwd (\"\(plan.cwd)\"): \(error.text)")
+        }
     }
 
     private func install(_ filter: SeccompProgram) throws(Status) {

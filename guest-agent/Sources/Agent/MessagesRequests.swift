@@ -124,6 +124,7 @@ extension ProcessSpecification {
         environment = try unsafe M.texts(
             m.env, m.n_env, "env", most: Limits.environment, limit: Limits.request)
         cwd = try unsafe M.text(m.cwd, "cwd")
+        cwdMustExist = unsafe m.cwd_must_exist != 0
         terminal = unsafe m.terminal != 0
         width = unsafe m.width
         height = unsafe m.height

@@ -21,6 +21,8 @@ struct RootPlan {
     var propagation: RootPropagation
     var hostname: String
     var cwd: String
+    /// Refuses a working directory that is not there; else it is made.
+    var cwdMustExist: Bool
     var namespaces: Namespaces
 }
 
@@ -80,7 +82,7 @@ struct RootSetUp: ~Copyable {
         try applySysctls()
         for mount in plan.mounts { try attach(mount) }
         try makeDevices()
-        try makeCwd()
+        try prepareCwd()
         try step("enter the root") { () throws(Errno) in
             try Mount.changeDirectory(to: self.root)
             try Mount.pivotRoot(to: ".", old: ".")
@@ -208,8 +210,21 @@ struct RootSetUp: ~Copyable {
         }
     }
 
-    private func makeCwd() throws(Status) {
-        _ = try makeTarget(cleanPath(plan.cwd), directory: true)
+    /// After the mounts, below which it may lie.
+    private func prepareCwd() throws(Status) {
+        guard plan.cwdMustExist else {
+            _ = try makeTarget(cleanPath(plan.cwd), directory: true)
+            return
+        }
+        // As it is, not cleaned: what `..` means is known when links are followed.
+        do throws(Errno) {
+            _ = try File.open(plan.cwd, within: root, [.pathOnly, .directory])
+        } catch {
+            throw Status(
+                .notFound,
+                "chdir to cwd (\"\(plan.cwd)\"): \(error.text): name a directory that the image"
+                    + " or a mount has")
+        }
     }
 
     // MARK: Devices

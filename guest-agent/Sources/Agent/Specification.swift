@@ -46,6 +46,7 @@ struct ProcessSpecification {
     var arguments: [String] = []
     var environment: [String] = []
     var cwd = ""
+    var cwdMustExist = false
     var terminal = false
     var width: UInt32 = 0
     var height: UInt32 = 0

@@ -9,12 +9,28 @@ struct ContainerCreation: Sendable {
     let bundle: String
     /// The bundle's `config.json`, read.
     let spec: RuntimeSpec
+    /// Whether the working directory must be there, because a user named it; else it is made.
+    let cwdMustExist: Bool
     /// The same as it came.
     let document: JSONValue
     let rootfs: [Containerd_Types_Mount]
     let stdio: StdioPaths
     let ledger: Ledger
     let timings: Timings
+}
+
+extension ContainerCreation {
+    /// What the annotations say of the working directory.
+    ///
+    /// A user's (`-w`) must be there; one that the image's configuration or a pod names is made.
+    static func cwdMustExist(_ annotations: [String: String]) throws(ShimError) -> Bool {
+        let name = "io.apus.process.cwd"
+        guard let value = annotations[name] else { return false }
+        guard value == "existing" else {
+            throw ShimError("annotation \(name): \"\(value)\" is not \"existing\"")
+        }
+        return true
+    }
 }
 
 /// A further process of a container.

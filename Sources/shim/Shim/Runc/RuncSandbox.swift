@@ -39,6 +39,12 @@ final class RuncSandbox: Sandbox {
             try resolveUser(creation)
             try Failpoint.createStdio.reach()
         }
+        if creation.cwdMustExist, let process = creation.spec.process {
+            try WorkingDirectory(
+                path: process.cwd, bundle: bundle, root: RuncSandbox.root(of: creation),
+                mounts: creation.spec.mounts
+            ).require()
+        }
         creation.timings.note("root-mounted")
         let process = RuncProcess(try RuncStreams(creation.stdio))
         let consoles = ConsoleSocket.directory(
@@ -81,12 +87,15 @@ final class RuncSandbox: Sandbox {
         }
     }
 
+    private static func root(of creation: ContainerCreation) -> String {
+        let path = creation.spec.root?.path ?? "rootfs"
+        return path.hasPrefix("/") ? path : "\(creation.bundle)/\(path)"
+    }
+
     /// Replaces a user's name in `config.json` by the numbers that the root's files give.
     private func resolveUser(_ creation: ContainerCreation) throws(ShimError) {
         guard let user = creation.spec.process?.user, !user.username.isEmpty else { return }
-        let path = creation.spec.root?.path ?? "rootfs"
-        let root = path.hasPrefix("/") ? path : "\(creation.bundle)/\(path)"
-        let resolved = try UserFiles(root: root).resolve(user)
+        let resolved = try UserFiles(root: RuncSandbox.root(of: creation)).resolve(user)
         let document = creation.document.setting(
             ["process", "user"], to: RuncSandbox.document(of: resolved))
         let config = "\(creation.bundle)/config.json"

@@ -73,8 +73,11 @@ extension TaskService {
                 throw ShimError("\(error)")
             }
         }
-        let sandbox = try serving { () throws(ShimError) in
-            try self.sandbox(configuration, bundle: request.bundle)
+        let (cwdMustExist, sandbox) = try serving { () throws(ShimError) in
+            (
+                try ContainerCreation.cwdMustExist(spec.annotations),
+                try self.sandbox(configuration, bundle: request.bundle)
+            )
         }
         // Before the work, so that it is there however that ends.
         try serving("\(request.bundle)/isolation") { () throws(Errno) in
@@ -84,8 +87,9 @@ extension TaskService {
         }
         let pid = try sandbox.create(
             ContainerCreation(
-                id: request.id, bundle: request.bundle, spec: spec, document: document,
-                rootfs: request.rootfs, stdio: stdio, ledger: ledger, timings: timings))
+                id: request.id, bundle: request.bundle, spec: spec, cwdMustExist: cwdMustExist,
+                document: document, rootfs: request.rootfs, stdio: stdio, ledger: ledger,
+                timings: timings))
         try serving { () throws(ShimError) in try Failpoint.createdContainer.reach() }
         return (sandbox, pid)
     }

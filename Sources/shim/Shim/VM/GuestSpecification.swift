@@ -23,6 +23,7 @@ enum GuestSpecification {
         request.root.readonly = spec.root?.readonly ?? false
         request.process = self.process(process)
         request.process.terminal = creation.stdio.terminal
+        request.process.cwdMustExist = creation.cwdMustExist
         if let filter = spec.linux.seccomp { request.process.seccomp = seccomp(filter) }
         request.hostname = spec.hostname
         for mount in spec.mounts { request.mounts.append(try self.mount(mount)) }
