@@ -117,6 +117,39 @@ struct FaultTests {
         try container.bundle.shutdown()
     }
 
+    @Test(
+        "a program of machines that ends without a word: the error says what that means",
+        arguments: [
+            ("exit 127", "libvirt is missing: apt install libvirt0 libvirt-daemon-driver-qemu"),
+            ("exit 3", "apus-qemu ended with status 3"),
+            ("kill -9 $$", "apus-qemu was killed by signal 9"),
+        ])
+    func mute(_ script: String, meaning: String) throws {
+        let container = try TestContainer(["true"])
+        let program = "\(container.bundle.scratch.path)/apus-qemu"
+        try File.write(Array("#!/bin/sh\n\(script)\n".utf8), to: program, mode: 0o755)
+        var request = try container.creation()
+        request.rootfs[0].type = "erofs"
+        request.rootfs[0].source = "/bin/busybox"
+        var options = Runtimeoptions_V1_Options()
+        let text =
+            "isolation = \"emulated\"\n[vm]\nqemu_program = \"\(program)\"\n"
+            + "kernel = \"/bin/busybox\"\nagent = \"/bin/busybox\"\n"
+        options.configBody.append(contentsOf: Array(text.utf8))
+        request.options.value = try options.serializedData()
+        do {
+            let _: Containerd_Task_V2_CreateTaskResponse = try container.call("Create", request)
+            Issue.record("created")
+        } catch let status as Status {
+            #expect(status.message.contains(meaning), "\(status.message)")
+        }
+        #expect(
+            try File.read("\(container.bundle.path)/isolation", limit: 100)
+                == Array("emulated\n\n".utf8))
+        #expect(container.leftovers == [])
+        try container.bundle.shutdown()
+    }
+
     @Test("erofs layers and a tmpfs become the root; nothing of them is left")
     func layers() throws {
         let container = try TestContainer(["sh", "-c", "echo x > /new; cat /new"])

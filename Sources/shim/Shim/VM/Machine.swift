@@ -163,10 +163,14 @@ final class Machine: Sendable {
     func configure(
         _ configuration: MachineConfiguration, _ files: [SharedDescriptor]
     ) throws(Status) {
-        _ = try serving(hypervisor.name) { () throws(Errno) in
-            try control.send(
+        do throws(Errno) {
+            _ = try control.send(
                 ControlRequest.configure(configuration).encoded(),
                 descriptors: files.map { $0.descriptor.number })
+        } catch .epipe, .econnreset {
+            // It has ended already: why is told below.
+        } catch {
+            throw Status(.unknown, "\(hypervisor.name): \(error)")
         }
         let limit = hypervisor.startLimit
         let deadline = Clock.monotonic + limit
