@@ -53,7 +53,7 @@ struct ContainerTests {
         let new = try containers.create(
             options {
                 $0.name = "first"
-                $0.interactive = true
+                $0.process.interactive = true
             })
         let files = containers.files(new.record.id)
         #expect(File.exists(files.config) && File.exists("\(files.bundle)/rootfs"))
@@ -101,9 +101,9 @@ struct ContainerTests {
         #expect(refused { $0.cpus = 0 } != nil)
         #expect(refused { $0.cpus = .nan } != nil)
         #expect(refused { $0.memory = 1 << 20 }?.description.contains("too small") == true)
-        #expect(refused { $0.workingDirectory = "relative" } != nil)
+        #expect(refused { $0.process.workingDirectory = "relative" } != nil)
         #expect(refused { $0.hostname = "a b" } != nil)
-        #expect(refused { $0.environment = ["=x"] } != nil)
+        #expect(refused { $0.process.environment = ["=x"] } != nil)
         #expect(refused { $0.isolation = "none" } != nil)
         #expect(refused { $0.command = ["a\0b"] } != nil)
         #expect(refused { $0.image = "other" }?.kind == .notFound)
@@ -126,7 +126,7 @@ struct ContainerTests {
         try storeImage(
             #"{"Entrypoint":["/init"],"Cmd":["serve"],"Env":["A=1","PATH=/x"],"#
                 + #""WorkingDir":"/srv","User":"www","StopSignal":"SIGQUIT"}"#)
-        let new = try containers.create(options { $0.environment = ["A=2", "B=3"] })
+        let new = try containers.create(options { $0.process.environment = ["A=2", "B=3"] })
         #expect(new.record.command == ["/init", "serve"] && new.record.stopSignal == 3)
         var spec = try read(new)
         let process = try #require(spec.process)
@@ -140,8 +140,8 @@ struct ContainerTests {
             containers.create(
                 options {
                     $0.command = ["ls"]
-                    $0.workingDirectory = "/"
-                    $0.user = "0:0"
+                    $0.process.workingDirectory = "/"
+                    $0.process.user = "0:0"
                     $0.readOnly = true
                     $0.cpus = 1.5
                     $0.memory = 100 << 20

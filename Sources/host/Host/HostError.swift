@@ -18,6 +18,8 @@ package struct HostError: Error, Sendable, Equatable, Codable, CustomStringConve
         case notExecutable
         /// The command was not found in the image.
         case commandNotFound
+        /// The container has no such directory to begin in.
+        case directoryNotFound
         /// The machine lacks something, or a system call failed.
         case system
     }
@@ -39,7 +41,7 @@ package struct HostError: Error, Sendable, Equatable, Codable, CustomStringConve
     package var exitStatus: Int32 {
         switch kind {
         case .notExecutable: 126
-        case .commandNotFound: 127
+        case .commandNotFound, .directoryNotFound: 127
         default: 125
         }
     }

@@ -6,7 +6,8 @@ package enum Program {
     package struct Result: Sendable, Equatable {
         /// 0…255, or 128 + n for signal n.
         package let status: Int32
-        package let output: String
+        package let bytes: [UInt8]
+        package var output: String { String(decoding: bytes, as: UTF8.self) }
     }
 
     /// Where programs of the system are looked for, after PATH.
@@ -45,7 +46,7 @@ package enum Program {
                 try writer.close()
                 let output = collect(reader)
                 let exit = try Process.reap(pid, blocking: true)
-                taken = Result(status: exit?.status ?? 255, output: output)
+                taken = Result(status: exit?.status ?? 255, bytes: output)
             } catch {
                 failure = .system(program, error)
             }
@@ -55,11 +56,11 @@ package enum Program {
     }
 
     /// Reads to the end, so that the program is never blocked, and keeps the first 64 KiB.
-    private static func collect(_ reader: borrowing Descriptor) -> String {
+    private static func collect(_ reader: borrowing Descriptor) -> [UInt8] {
         var kept: [UInt8] = []
         while let block = try? reader.read(upTo: 16384), !block.isEmpty {
             kept += block.prefix(65536 - kept.count)
         }
-        return String(decoding: kept, as: UTF8.self)
+        return kept
     }
 }

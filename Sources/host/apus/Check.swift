@@ -6,31 +6,35 @@ struct Check: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Look whether this machine can run microVMs.",
         discussion: """
-            Ends with 0 only if a microVM can run. What is missing without that being in question \
-            is shown too, with what it is for.
+            Ends with 0 if a microVM can run, be it on /dev/kvm or emulated; with --isolation, if \
+            that one can: `apus check --isolation kvm` tells whether /dev/kvm boots Linux. Else it \
+            ends with 1. FAILED are the reasons for that; what is missing otherwise is shown too, \
+            with what it is for. The last line says what a container gets for which no isolation \
+            is asked by name, and why.
             """)
 
     @OptionGroup var format: FormatOption
 
+    @Option(help: "Whether this one can run: kvm, emulated or runc; auto: a VM of either kind.")
+    var isolation = Isolation.auto
+
     func run() throws {
-        var probe: [String] = []
-        let lines = HostChecks().run { probe.append($0) }
-        let fails = lines.contains { $0.result == .failed }
+        let report = HostChecks().run(isolation)
         if format.json {
-            try Console.json(Report(canRun: !fails, checks: lines, probe: probe))
+            try Console.json(report)
         } else {
-            for line in lines {
+            for line in report.checks {
                 if line.name == "probe guest" {
-                    for text in probe { Console.write("         \(text)\n") }
+                    for text in report.probe { Console.write("         \(text)\n") }
                 }
                 Console.write(Check.text(line))
             }
+            Console.write("\(Check.verdict(report))\n")
             Console.write(
-                fails
-                    ? "No microVM can run on this machine.\n"
-                    : "MicroVMs can run on this machine.\n")
+                report.chosen.map { "Without --isolation a container gets \($0): \(report.reason)\n" }
+                    ?? "Without --isolation no container can run: \(report.reason)\n")
         }
-        if fails { throw ExitCode(1) }
+        if !report.canRun { throw ExitCode(1) }
     }
 
     private static func text(_ line: HostCheck) -> String {
@@ -43,14 +47,22 @@ struct Check: ParsableCommand {
         let remedy = line.remedy.map { "; \($0)" } ?? ""
         return "\(mark) \(line.name): \(line.meaning)\(remedy)\n"
     }
+
+    private static func verdict(_ report: HostReport) -> String {
+        let (kvm, emulated) = (report.isolations["kvm"], report.isolations["emulated"])
+        return switch (report.asked, report.canRun) {
+        case (.auto, true) where kvm == true && emulated == true:
+            "MicroVMs can run on this machine, on /dev/kvm and emulated."
+        case (.auto, true) where kvm == true: "MicroVMs can run on this machine, on /dev/kvm."
+        case (.auto, true): "MicroVMs can run on this machine, emulated; /dev/kvm cannot run them."
+        case (.auto, false): "No microVM can run on this machine."
+        case (let asked, true): "Isolation \(asked.rawValue) can run on this machine."
+        case (let asked, false): "Isolation \(asked.rawValue) cannot run on this machine."
+        }
+    }
 }
 
-/// `apus check --format json`.
-private struct Report: Encodable {
-    let canRun: Bool
-    let checks: [HostCheck]
-    let probe: [String]
-}
+extension Isolation: ExpressibleByArgument {}
 
 /// `apus version`.
 struct Version: ParsableCommand {

@@ -1,6 +1,5 @@
 internal import ArgumentParser
 internal import Host
-internal import Linux
 
 /// `apus run`.
 struct Run: ParsableCommand {
@@ -14,15 +13,15 @@ struct Run: ParsableCommand {
             SIGINT or SIGTERM kills it. With -it the terminal becomes the container's; ctrl-p \
             ctrl-q leaves it running. If apus itself is killed the container goes on, and \
             `apus logs` shows the newest 8 to 16 MiB of what it wrote.
+
+            Without --isolation it is what the operator configured, else auto: a VM on /dev/kvm, \
+            or where that cannot run Linux, one that is emulated, which a line on standard error \
+            says. auto takes runc only if the operator allows it.
             """)
 
     @OptionGroup var options: StoreOptions
 
-    @Flag(name: .shortAndLong, help: "Pass standard input on.")
-    var interactive = false
-
-    @Flag(name: [.customShort("t"), .customLong("tty")], help: "Give it a terminal.")
-    var terminal = false
+    @OptionGroup var process: ProcessArguments
 
     @Flag(name: .shortAndLong, help: "Leave it running and print its id.")
     var detach = false
@@ -42,23 +41,13 @@ struct Run: ParsableCommand {
     @Option(help: "Size of its writable layer on disk, such as 2g; it is in memory without.")
     var scratch: String?
 
-    @Option(
-        name: .shortAndLong, help: "Set an environment variable; NAME takes it from apus's own.")
-    var env: [String] = []
-
-    @Option(name: .shortAndLong, help: "Working directory.")
-    var workdir: String?
-
-    @Option(name: .shortAndLong, help: "User, as NAME, UID, NAME:GROUP or UID:GID.")
-    var user: String?
-
     @Option(help: "Host name.")
     var hostname: String?
 
     @Flag(help: "Mount its root read-only.")
     var readOnly = false
 
-    @Option(help: "What keeps it from the host: auto, kvm or runc.")
+    @Option(help: "What keeps it from the host, one of \(Isolation.names).")
     var isolation: String?
 
     @Flag(help: "Print how long each phase took, to standard error.")
@@ -79,25 +68,21 @@ struct Run: ParsableCommand {
         var wanted = ContainerOptions(image: image)
         wanted.command = Array(words.dropFirst())
         wanted.name = name
-        wanted.environment = try Environment.entries(env)
-        wanted.workingDirectory = workdir
-        wanted.user = user
+        wanted.process = try process.options(detached: detach)
         wanted.hostname = hostname
         wanted.readOnly = readOnly
         wanted.cpus = cpus
         wanted.memory = try memory.map { try Size.bytes($0, option: "--memory") }
         wanted.scratch = try scratch.map { try Size.bytes($0, option: "--scratch") }
-        wanted.terminal = terminal
-        wanted.interactive = interactive
         wanted.removes = removes
         wanted.isolation = isolation
-        try checkTerminal(&wanted)
         let (containers, shim) = try options.containers()
         clock.note("store-opened")
         var id = ""
         let outcome = try containers.run(wanted, detached: detach, shim) { record in
             id = record.id
             clock.note("answered")
+            if let notice = record.notice { Console.note("apus: \(notice)\n") }
             if timings { clock.add(containers.files(record.id).bundle) }
         }
         clock.note("ended")
@@ -108,46 +93,6 @@ struct Run: ParsableCommand {
         case .ended(let status, let failure):
             if let failure { throw HostError(.system, "container \(id.prefix(12)): \(failure)") }
             throw ExitCode(status)
-        }
-    }
-
-    private func checkTerminal(_ wanted: inout ContainerOptions) throws {
-        guard terminal, !detach else { return }
-        if interactive, !Terminal.isTerminal(0) {
-            throw HostError(
-                .badInput, "-t needs a terminal, and standard input is none",
-                remedy: "leave -t out")
-        }
-        if let size = try? Terminal.size(0) {
-            wanted.columns = size.columns
-            wanted.rows = size.rows
-        }
-    }
-}
-
-/// Words that are taken as they are, the first of which is no option.
-enum Passthrough {
-    /// Refuses an option that the command does not have, which would be taken for the first word.
-    static func check(_ words: [String], of command: any ParsableCommand.Type) throws {
-        guard let first = words.first, first.hasPrefix("-"), first != "-" else { return }
-        if first == "--help" || first == "-h" { throw CleanExit.helpRequest(command) }
-        let name = command.configuration.commandName ?? "\(command)".lowercased()
-        throw HostError(
-            .badInput, "apus \(name) has no option \(first)",
-            remedy: "see `apus \(name) --help`")
-    }
-}
-
-/// Environment variables as options name them.
-enum Environment {
-    /// Entries `NAME=value`; a bare name takes the value that apus itself has, if it has one.
-    static func entries(_ given: [String]) throws -> [String] {
-        try given.compactMap { text in
-            if text.contains("=") { return text }
-            if text.isEmpty {
-                throw HostError(.badInput, "-e needs NAME=value or NAME")
-            }
-            return Process.environment(text).map { "\(text)=\($0)" }
         }
     }
 }

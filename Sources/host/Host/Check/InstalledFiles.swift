@@ -5,6 +5,8 @@ internal import TOMLKit
 struct InstalledFiles {
     /// Paths that the operator's file names under `[vm]`, by key.
     private var configured: [String: String] = [:]
+    /// Whether VMs of isolation kvm are run by `apus-qemu` as well.
+    private(set) var runsKVMByQEMU = false
     /// Why the operator's file does not count.
     private(set) var complaint: String?
     private let folder: String
@@ -19,9 +21,10 @@ struct InstalledFiles {
             return
         }
         guard let vm = table["vm"]?.table else { return }
-        for key in ["vmm", "kernel", "agent"] {
+        for key in ["vmm", "qemu_program", "kernel", "agent"] {
             if let path = vm[key]?.string { configured[key] = path }
         }
+        runsKVMByQEMU = vm["hypervisor"]?.string == "qemu"
     }
 
     /// Where a file is, or the places that lack it.

@@ -39,7 +39,7 @@ extension ContainerStore {
         do throws(HostError) {
             try Failpoint.runPlaced.reach()
             try made.files.streams.make(
-                terminal: options.terminal, interactive: options.interactive)
+                terminal: options.process.terminal, interactive: options.process.interactive)
             try Failpoint.runStreams.reach()
         } catch {
             try? erase(made.record.id)
@@ -63,7 +63,7 @@ extension ContainerStore {
         var record = ContainerRecord(
             id: id, name: options.name ?? "", imageID: image.id, image: options.image,
             layers: image.layers, command: try spec.arguments(), hostname: spec.hostname,
-            terminal: options.terminal, interactive: options.interactive,
+            terminal: options.process.terminal, interactive: options.process.interactive,
             removes: options.removes, isolation: options.isolation ?? "auto",
             stopSignal: try spec.stopSignal(), cpus: options.cpus, memory: options.memory,
             scratch: options.scratch, state: .created, created: Clock.realtime)

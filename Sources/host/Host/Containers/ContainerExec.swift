@@ -5,17 +5,9 @@ internal import TTRPC
 /// What a user asks of a further process in a container.
 package struct ExecOptions: Sendable {
     package var command: [String]
-    /// `NAME=value`, over those of the container.
-    package var environment: [String] = []
-    package var workingDirectory: String?
-    package var user: String?
-    package var terminal = false
-    package var interactive = false
+    package var process = ProcessOptions()
     /// Whether it is left to itself, its output going nowhere.
     package var detached = false
-    /// Columns and rows of the terminal.
-    package var columns: UInt32 = 0
-    package var rows: UInt32 = 0
 
     /// Asks for a command.
     package init(command: [String]) { self.command = command }
@@ -34,6 +26,7 @@ extension ContainerStore {
                 .state, "container \(record.name) is not running",
                 remedy: "start one with `apus run`")
         }
+        try options.process.check()
         let files = files(record.id)
         let task = TaskClient(
             socket: files.socket ?? shim.socket(of: record.id), id: record.id)
@@ -42,7 +35,7 @@ extension ContainerStore {
         if options.detached {
             do throws(Status) {
                 try task.exec(
-                    id, spec: process.json.encoded(), terminal: options.terminal,
+                    id, spec: process.json.encoded(), terminal: options.process.terminal,
                     interactive: false, nil)
                 _ = try task.start(exec: id)
             } catch {
@@ -53,15 +46,15 @@ extension ContainerStore {
         try Attachment.holdSignals()
         let streams = StreamPaths(folder: "\(files.state)/\(id)")
         defer { streams.remove() }
-        try streams.make(terminal: options.terminal, interactive: options.interactive)
+        try streams.make(terminal: options.process.terminal, interactive: options.process.interactive)
         try Failpoint.execStreams.reach()
         let attachment = try Attachment(
-            task, exec: id, streams, terminal: options.terminal,
-            interactive: options.interactive)
+            task, exec: id, streams, terminal: options.process.terminal,
+            interactive: options.process.interactive)
         do throws(Status) {
             try task.exec(
-                id, spec: process.json.encoded(), terminal: options.terminal,
-                interactive: options.interactive, streams)
+                id, spec: process.json.encoded(), terminal: options.process.terminal,
+                interactive: options.process.interactive, streams)
             do throws(Status) {
                 _ = try task.start(exec: id)
             } catch {
@@ -125,18 +118,19 @@ extension ContainerStore {
             throw HostError(.system, "\(error)")
         }
         process.args = options.command
+        let asked = options.process
         var environment = process.env
-        if options.terminal { environment = ContainerSpec.merge(environment, with: ["TERM=xterm"]) }
-        process.env = ContainerSpec.merge(environment, with: options.environment)
-        if let directory = options.workingDirectory { process.cwd = directory }
-        if let user = options.user {
+        if asked.terminal { environment = ContainerSpec.merge(environment, with: ["TERM=xterm"]) }
+        process.env = ContainerSpec.merge(environment, with: asked.environment)
+        if let directory = asked.workingDirectory { process.cwd = directory }
+        if let user = asked.user {
             process.user = ContainerProcess.User()
             process.user.username = user
         }
-        process.terminal = options.terminal
+        process.terminal = asked.terminal
         process.consoleSize =
-            options.terminal && options.columns > 0
-            ? ContainerProcess.ConsoleSize(width: options.columns, height: options.rows) : nil
+            asked.terminal && asked.columns > 0
+            ? ContainerProcess.ConsoleSize(width: asked.columns, height: asked.rows) : nil
         return process
     }
 }

@@ -21,6 +21,8 @@ package struct ContainerFiles: Sendable {
     /// The OCI bundle.
     package var bundle: String { "\(folder)/bundle" }
     package var config: String { "\(bundle)/config.json" }
+    /// What the shim chose, and why (docs/contracts.md).
+    var isolation: String { "\(bundle)/isolation" }
     package var log: String { "\(folder)/log" }
     var scratch: String { "\(folder)/scratch.ext4" }
     /// Where the shim listens, as it noted it.

@@ -5,11 +5,8 @@ package struct ContainerOptions: Sendable {
     /// Instead of the image's own; empty: that.
     package var command: [String] = []
     package var name: String?
-    /// `NAME=value`, over those of the image.
-    package var environment: [String] = []
-    package var workingDirectory: String?
-    /// One of `user`, `uid`, `user:group` or `uid:gid`.
-    package var user: String?
+    /// What is asked of its first process.
+    package var process = ProcessOptions()
     package var hostname: String?
     package var readOnly = false
     package var cpus: Double?
@@ -17,14 +14,9 @@ package struct ContainerOptions: Sendable {
     package var memory: Int64?
     /// Bytes of a writable layer on disk; nil: in memory.
     package var scratch: Int64?
-    package var terminal = false
-    package var interactive = false
     package var removes = false
-    /// `auto`, `kvm`, `runc`, or nil: what the operator configured.
+    /// An `Isolation` by name, or nil: what the operator configured.
     package var isolation: String?
-    /// Columns and rows of the terminal.
-    package var columns: UInt32 = 0
-    package var rows: UInt32 = 0
 
     /// Asks for a container of an image, with nothing special.
     package init(image: String) { self.image = image }
@@ -54,22 +46,13 @@ package struct ContainerOptions: Sendable {
                 .badInput, "--scratch \(scratch) bytes is no size for a writable layer",
                 remedy: "ask for 4m to 16t")
         }
-        if let directory = workingDirectory, !directory.hasPrefix("/") {
+        try process.check()
+        if let isolation, Isolation(rawValue: isolation) == nil {
             throw HostError(
-                .badInput, "the working directory \"\(directory)\" is no absolute path",
-                remedy: "begin it with a slash")
-        }
-        if let isolation, !["auto", "kvm", "runc"].contains(isolation) {
-            throw HostError(
-                .badInput, "--isolation \(isolation) is none of auto, kvm and runc")
+                .badInput, "--isolation \(isolation) is none of \(Isolation.names)")
         }
         if let hostname { try check(hostname: hostname) }
-        for entry in environment where entry.hasPrefix("=") || !entry.contains("=") {
-            throw HostError(
-                .badInput, "the environment entry \"\(entry)\" has no name",
-                remedy: "write it as NAME=value")
-        }
-        let texts = command + environment + [user, workingDirectory].compactMap { $0 }
+        let texts = command + process.texts
         if texts.contains(where: { $0.utf8.contains(0) }) {
             throw HostError(.badInput, "an argument holds a NUL character")
         }

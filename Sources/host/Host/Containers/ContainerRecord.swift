@@ -24,8 +24,10 @@ package struct ContainerRecord: Codable, Sendable, Equatable {
     package var interactive: Bool
     /// Whether it is removed when it has ended.
     package var removes: Bool
-    /// `kvm`, `runc` or, before the shim has chosen, `auto`.
+    /// `kvm`, `emulated`, `runc` or, before the shim has chosen, `auto`.
     package var isolation: String
+    /// Why it came to that; nil when it was asked for by name.
+    package var isolationReason: String?
     /// Number of the signal that `stop` sends first.
     package var stopSignal: Int32
     /// CPUs it may use at once; nil: all that there are.
@@ -51,4 +53,9 @@ package struct ContainerRecord: Codable, Sendable, Equatable {
 
     /// The first twelve digits, as lists show it.
     package var shortID: String { String(id.prefix(12)) }
+
+    /// What its user is to be told of its isolation; nil if it is what everybody expects.
+    package var notice: String? {
+        isolationReason.flatMap { Isolation(rawValue: isolation)?.notice($0) }
+    }
 }

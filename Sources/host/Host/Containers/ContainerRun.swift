@@ -23,8 +23,8 @@ extension ContainerStore {
             if detached { return Attachment?.none }
             return try Attachment(
                 TaskClient(socket: shim.socket(of: new.record.id), id: new.record.id),
-                new.files.streams, terminal: options.terminal, interactive: options.interactive,
-                log: new.files.log)
+                new.files.streams, terminal: options.process.terminal,
+                interactive: options.process.interactive, log: new.files.log)
         }
         let channel = try erasing(new) { () throws(HostError) in
             try ContainerWatch.begin(new, self, shim)

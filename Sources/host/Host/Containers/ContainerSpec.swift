@@ -44,8 +44,8 @@ struct ContainerSpec {
     var environment: [String] {
         var all = ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]
         all.append("HOSTNAME=\(hostname)")
-        if options.terminal { all.append("TERM=xterm") }
-        return ContainerSpec.merge(all, with: image.env + options.environment)
+        if options.process.terminal { all.append("TERM=xterm") }
+        return ContainerSpec.merge(all, with: image.env + options.process.environment)
     }
 
     /// Puts entries over others of the same name.
@@ -66,15 +66,18 @@ struct ContainerSpec {
     func build() throws(HostError) -> RuntimeSpec {
         var process = ContainerProcess(args: try arguments())
         process.env = environment
-        process.terminal = options.terminal
-        if options.terminal, options.columns > 0 {
+        let asked = options.process
+        process.terminal = asked.terminal
+        if asked.terminal, asked.columns > 0 {
             process.consoleSize = ContainerProcess.ConsoleSize(
-                width: options.columns, height: options.rows)
+                width: asked.columns, height: asked.rows)
         }
-        let directory = options.workingDirectory ?? image.workingDirectory
+        let directory = asked.workingDirectory ?? image.workingDirectory
         process.cwd = directory.isEmpty ? "/" : directory
-        process.user.username = options.user ?? image.user
+        process.user.username = asked.user ?? image.user
         var spec = RuntimeSpec.standard(process: process)
+        // The image's own is made where it is missing; a user's is a mistake then.
+        if asked.workingDirectory != nil { spec.annotations["io.apus.process.cwd"] = "existing" }
         spec.root?.readonly = options.readOnly
         spec.hostname = hostname
         // Cut off, whatever the isolation: no network is made yet.

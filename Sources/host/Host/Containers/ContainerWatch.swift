@@ -163,8 +163,11 @@ final class ContainerWatch {
         try Failpoint.watchStarted.reach()
         record.state = .running
         record.started = Clock.realtime
-        if let bytes = try? File.read("\(files.bundle)/isolation", limit: 64) {
-            record.isolation = String(decoding: bytes, as: UTF8.self).filter { $0 != "\n" }
+        if let bytes = try? File.read(files.isolation, limit: 16 << 10),
+            let note = IsolationNote(String(decoding: bytes, as: UTF8.self))
+        {
+            record.isolation = note.name
+            record.isolationReason = note.reason
         }
         try containers.write(record)
         try Failpoint.watchRunning.reach()

@@ -15,6 +15,15 @@ enum TaskFailure {
         }
         let text = clean(status.message)
         if let path = between("chdir to cwd (\"", "\")", in: text) {
+            // Of runc, which gives no code; the agent and the shim do.
+            let isMissing =
+                status.code == .notFound || text.contains("no such file or directory")
+                || text.contains("not a directory")
+            if isMissing {
+                return HostError(
+                    .directoryNotFound, "the container has no directory \(path) to work in",
+                    remedy: "make it in the image, or choose another with -w")
+            }
             return HostError(
                 .system, "the working directory \(path) cannot be entered",
                 remedy: "make it in the image, or choose another with -w")
