@@ -2,7 +2,7 @@ import Linux
 import Testing
 
 extension EndToEnd {
-    @Suite("run in the background") struct RunInTheBackground {
+    @Suite("run in the background", .serialized, .place, .leavesNothing) struct RunInTheBackground {
         @Test("-d, ps, rm: a container runs, is listed, and is removed")
         func life() throws {
             let started = try startRun(["-d", "--name", "life"], ["sleep", "1000"]).finish()
@@ -108,7 +108,7 @@ extension EndToEnd {
         }
     }
 
-    @Suite("look into a running container") struct LookInside {
+    @Suite("look into a running container", .serialized, .place, .leavesNothing) struct LookInside {
         @Test("exec: output, status, input, environment, user and directory")
         func exec() throws {
             let place = try #require(Place.current)

@@ -6,8 +6,12 @@ import Testing
 final class Place: Sendable {
     @TaskLocal static var current: Place?
 
+    /// What the folders of all places begin with.
+    static let prefix = "/tmp/apus-e2e-"
+    private static let count = Atomic(0)
+
     /// Short, for the paths of sockets.
-    let path = "/tmp/apus-e2e-\(Process.id)"
+    let path: String
     var root: String { "\(path)/r" }
     var state: String { "\(path)/s" }
     /// The image that `hack/make-image` makes.
@@ -19,13 +23,12 @@ final class Place: Sendable {
 
     /// Makes the folders and imports the image.
     init() throws {
+        let number = Place.count.add(1, ordering: .relaxed).newValue
+        path = "\(Place.prefix)\(Process.id)-\(number)"
         try File.makeDirectory(path, mode: 0o700)
-        let archive = "\(path)/image.tar"
-        let made = try Place.outcome(of: Programs.script("make-image"), [archive])
-        try #require(made == 0, "hack/make-image fails")
+        let archive = try #require(ArchiveTrait.path)
         let imported = try start("image import", [archive]).finish()
         try #require(imported.status == 0, "\(imported.all)")
-        try File.remove(archive)
         let watched = Watched(self)
         _ = try Thread(name: "watch") {
             while let place = watched.place {

@@ -2,7 +2,7 @@ import Linux
 import Testing
 
 extension EndToEnd {
-    @Suite("run a command") struct RunACommand {
+    @Suite("run a command", .serialized, .place, .leavesNothing) struct RunACommand {
         @Test("its output and its errors come apart, and its status is apus's")
         func outputAndStatus() throws {
             let outcome = try shell("echo out; echo err >&2; exit 3")
@@ -55,7 +55,7 @@ extension EndToEnd {
 
         @Test("many in a row, and three at a time")
         func manyRuns() throws {
-            for number in 0..<(Programs.isKVM ? 4 : 12) {
+            for number in 0..<(Programs.isNested ? 4 : 12) {
                 let outcome = try run(command: ["echo", "\(number)"])
                 #expect(outcome.text == "\(number)\n" && outcome.status == 0, "\(outcome.all)")
             }
@@ -74,7 +74,8 @@ extension EndToEnd {
         }
     }
 
-    @Suite("say what the process is like") struct ProcessOptions {
+    @Suite("say what the process is like", .serialized, .place, .leavesNothing)
+    struct ProcessOptions {
         @Test("environment: the image's, what -e adds, and HOME")
         func environment() throws {
             let outcome = try shell(
@@ -133,7 +134,8 @@ extension EndToEnd {
         }
     }
 
-    @Suite("find the image as it was made") struct ImageContents {
+    @Suite("find the image as it was made", .serialized, .place, .leavesNothing)
+    struct ImageContents {
         @Test("whiteouts, opaque directories, links, owners and modes")
         func layers() throws {
             let outcome = try shell(
@@ -151,7 +153,7 @@ extension EndToEnd {
         }
     }
 
-    @Suite("be kept from everything else") struct Isolation {
+    @Suite("be kept from everything else", .serialized, .place, .leavesNothing) struct Isolation {
         @Test("own processes, names, mounts and network")
         func namespaces() throws {
             let outcome = try shell(
@@ -165,7 +167,7 @@ extension EndToEnd {
             #expect(lines[3] == "1" && lines[4] == "no host", "\(outcome.all)")
         }
 
-        @Test("a container of isolation kvm has a kernel of its own, one of runc the machine's")
+        @Test("a container in a VM has a kernel of its own, one of runc the machine's")
         func kernel() throws {
             let own = String(
                 decoding: try File.read("/proc/sys/kernel/random/boot_id", limit: 64),
@@ -173,20 +175,39 @@ extension EndToEnd {
             ).trimmed
             let outcome = try run(command: ["cat", "/proc/sys/kernel/random/boot_id"])
             #expect(outcome.status == 0 && outcome.word.count == 36, "\(outcome.all)")
-            #expect((outcome.word == own) == !Programs.isKVM, "\(outcome.all)")
+            #expect((outcome.word == own) == !Programs.isVM, "\(outcome.all)")
         }
 
-        @Test("isolation auto: a microVM, or an error that names --isolation runc")
+        @Test("isolation auto: a VM, and one line with the reason if it is emulated")
         func automatic() throws {
             let place = try #require(Place.current)
-            let words = ["--rm", "--isolation", "auto", Place.image, "echo", "x"]
-            let outcome = try place.start("run", words).finish()
-            if Programs.isKVM {
-                #expect(outcome.text == "x\n" && outcome.status == 0, "\(outcome.all)")
-            } else if outcome.status != 0 {
+            let kvm = try Command(["check", "--isolation", "kvm"]).finish().status == 0
+            let emulated = try Command(["check", "--isolation", "emulated"]).finish().status == 0
+            let words = ["--isolation", "auto", Place.image, "echo", "x"]
+            let outcome = try place.start("run", ["--rm"] + words).finish()
+            guard kvm || emulated else {
                 #expect(outcome.status == 125, "\(outcome.all)")
                 #expect(outcome.errors.contains("--isolation runc"), "\(outcome.all)")
+                return
             }
+            #expect(outcome.text == "x\n" && outcome.status == 0, "\(outcome.all)")
+            let detached = try place.start("run", ["-d", "--name", "auto"] + words).finish()
+            for errors in [outcome.errors, detached.errors] {
+                if kvm {
+                    #expect(errors == "")
+                } else {
+                    #expect(errors.hasPrefix("apus: no hardware virtualization here (/dev/kvm"))
+                    #expect(errors.hasSuffix("): the VM is emulated, which is slower\n"))
+                    #expect(errors.filter { $0 == "\n" }.count == 1, "\(errors)")
+                }
+            }
+            let isolation = "\"\(kvm ? "kvm" : "emulated")\""
+            for command in [["inspect", "auto"], ["ps", "-a", "--format", "json"]] {
+                let known = try place.start(command[0], Array(command.dropFirst())).finish()
+                #expect(known.text.contains(isolation), "\(known.all)")
+                #expect(known.text.contains("/dev/kvm"), "\(known.all)")
+            }
+            #expect(try apus("rm", "-f", "auto").status == 0)
         }
 
         @Test("files of the kernel are masked or read-only, and capabilities few")

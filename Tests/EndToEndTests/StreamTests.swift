@@ -2,7 +2,7 @@ import Linux
 import Testing
 
 extension EndToEnd {
-    @Suite("pass input") struct PassInput {
+    @Suite("pass input", .serialized, .place, .leavesNothing) struct PassInput {
         @Test("-i: nothing, a line, and a MiB come through and end", arguments: [0, 6, 1 << 20])
         func input(_ count: Int) throws {
             let bytes = (0..<count).map { UInt8(truncatingIfNeeded: $0 &* 31 &+ $0 >> 8) }
@@ -33,9 +33,9 @@ extension EndToEnd {
         }
     }
 
-    @Suite("get output") struct GetOutput {
-        /// Emulated guests get less.
-        private static let amount = Programs.isKVM ? 8 << 20 : 64 << 20
+    @Suite("get output", .serialized, .place, .leavesNothing) struct GetOutput {
+        /// Guests of an emulated machine get less.
+        private static let amount = Programs.isNested ? 8 << 20 : 64 << 20
 
         @Test("large output is complete and in order")
         func large() throws {
@@ -68,7 +68,7 @@ extension EndToEnd {
             let place = try #require(Place.current)
             let outcome = try shell(
                 """
-                dd if=/dev/urandom of=/tmp/data bs=65536 count=\(Programs.isKVM ? 32 : 256) \
+                dd if=/dev/urandom of=/tmp/data bs=65536 count=\(Programs.isNested ? 32 : 256) \
                 2>/dev/null
                 sha256sum < /tmp/data >&2; cat /tmp/data
                 """)
@@ -83,7 +83,7 @@ extension EndToEnd {
 
         @Test("output right before the end is complete, every time")
         func rightBeforeTheEnd() throws {
-            for _ in 0..<(Programs.isKVM ? 3 : 10) {
+            for _ in 0..<(Programs.isNested ? 3 : 10) {
                 let outcome = try shell("head -c 300000 /dev/zero; echo -n end; exit 5")
                 #expect(outcome.status == 5)
                 #expect(outcome.output.count == 300_003)

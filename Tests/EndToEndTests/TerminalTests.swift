@@ -57,7 +57,7 @@ final class TerminalSession {
 }
 
 extension EndToEnd {
-    @Suite("work at a terminal") struct WorkAtATerminal {
+    @Suite("work at a terminal", .serialized, .place, .leavesNothing) struct WorkAtATerminal {
         private func open(
             _ command: [String], options: [String] = [], size: Terminal.Size? = nil
         ) throws -> TerminalSession {

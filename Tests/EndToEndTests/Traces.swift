@@ -12,23 +12,20 @@ enum Traces {
         .union(files(of: place))
     }
 
-    /// The programs under test, and whatever names the place.
+    /// The programs under test and QEMU, if a container of the place, or nobody any more, has
+    /// started them, and whatever names the place.
     private static func processes(of place: Place) -> [String] {
-        let names = (try? File.list("/proc")) ?? []
-        return names.compactMap { name -> String? in
-            guard let pid = Int32(name), pid != Process.id else { return nil }
-            let program = (try? File.readLink("/proc/\(pid)/exe")) ?? ""
-            let words = text("/proc/\(pid)/cmdline").split(separator: "\0").joined(separator: " ")
-            guard program.hasPrefix("\(Programs.folder)/") || words.contains(place.path) else {
-                return nil
-            }
-            let state = text("/proc/\(pid)/stat").split(separator: ")").last?.prefix(2) ?? ""
-            return "process \(pid)\(state): \(words)"
+        let all = ProcessTable()
+        return all.entries.compactMap { pid, entry -> String? in
+            guard pid != Process.id else { return nil }
+            let isNamed = entry.words.contains("\(place.path)/")
+            guard isNamed || (entry.isOurs && all.belongs(pid, to: place)) else { return nil }
+            return "process \(pid) \(entry.state): \(entry.words)"
         }
     }
 
     private static func mounts(of place: Place) -> [String] {
-        text("/proc/self/mountinfo").split(separator: "\n").filter { $0.contains(place.path) }
+        text("/proc/self/mountinfo").split(separator: "\n").filter { $0.contains("\(place.path)/") }
             .map { "mount \($0)" }
     }
 
@@ -36,7 +33,7 @@ enum Traces {
         let names = (try? File.list("/sys/block")) ?? []
         return names.compactMap { name in
             let file = text("/sys/block/\(name)/loop/backing_file")
-            return file.contains(place.path) ? "loop device \(name) of \(file.trimmed)" : nil
+            return file.contains("\(place.path)/") ? "loop device \(name) of \(file.trimmed)" : nil
         }
     }
 
@@ -78,8 +75,69 @@ enum Traces {
         return found + sockets.filter { File.exists($0) }.map { "socket \($0)" }
     }
 
-    private static func text(_ path: String) -> String {
+    static func text(_ path: String) -> String {
         String(decoding: (try? File.read(path, limit: 64 << 20)) ?? [], as: UTF8.self)
+    }
+}
+
+/// The machine's processes at one moment.
+private struct ProcessTable {
+    struct Entry {
+        let parent: Int32
+        /// A letter, as in proc(5).
+        let state: Substring
+        let words: String
+        /// Whether it is one of the programs under test, or QEMU in a PID namespace of theirs.
+        let isOurs: Bool
+    }
+
+    private(set) var entries: [Int32: Entry] = [:]
+
+    init() {
+        for name in (try? File.list("/proc")) ?? [] {
+            guard let pid = Int32(name) else { continue }
+            let program = (try? File.readLink("/proc/\(pid)/exe")) ?? ""
+            let words = Traces.text("/proc/\(pid)/cmdline").split(separator: "\0")
+            let rest = Traces.text("/proc/\(pid)/stat").split(separator: ")").last ?? ""
+            let fields = rest.split(separator: " ")
+            guard fields.count > 1, let parent = Int32(fields[1]) else { continue }
+            let isEmulator = program.contains("/qemu-system") && ProcessTable.isInside(pid)
+            entries[pid] = Entry(
+                parent: parent, state: fields[0], words: words.joined(separator: " "),
+                isOurs: program.hasPrefix("\(Programs.folder)/") || isEmulator)
+        }
+    }
+
+    /// Whether it lives in a PID namespace below this one.
+    private static func isInside(_ pid: Int32) -> Bool {
+        let lines = Traces.text("/proc/\(pid)/status").split(separator: "\n")
+        let numbers = lines.first { $0.hasPrefix("NSpid:") }?.split { $0.isWhitespace }
+        return (numbers?.count ?? 0) > 2
+    }
+
+    /// Whether none of those above it names another place than this.
+    func belongs(_ pid: Int32, to place: Place) -> Bool {
+        var next = pid
+        while let entry = entries[next], next > 1 {
+            if entry.words.contains(Place.prefix) { return entry.words.contains("\(place.path)/") }
+            next = entry.parent
+        }
+        return true
+    }
+}
+
+/// The image that every place imports, made once.
+struct ArchiveTrait: SuiteTrait, TestScoping {
+    @TaskLocal static var path: String?
+
+    func provideScope(
+        for test: Test, testCase: Test.Case?, performing function: @Sendable () async throws -> Void
+    ) async throws {
+        let path = "\(Place.prefix)\(Process.id).tar"
+        defer { _ = try? File.remove(path) }
+        let made = try Place.outcome(of: Programs.script("make-image"), [path])
+        try #require(made == 0, "hack/make-image fails")
+        try await ArchiveTrait.$path.withValue(path) { try await function() }
     }
 }
 
@@ -112,6 +170,11 @@ struct LeavesNothing: SuiteTrait, TestTrait, TestScoping {
         }
         for trace in left.sorted() { Issue.record("left behind: \(trace)") }
     }
+}
+
+extension Trait where Self == ArchiveTrait {
+    /// The image is there.
+    static var archive: Self { Self() }
 }
 
 extension Trait where Self == PlaceTrait {

@@ -2,7 +2,7 @@ import Linux
 import Testing
 
 extension EndToEnd {
-    @Suite("be told what is wrong") struct BeToldWhatIsWrong {
+    @Suite("be told what is wrong", .serialized, .place, .leavesNothing) struct BeToldWhatIsWrong {
         @Test("an unknown image, with the remedy")
         func image() throws {
             let outcome = try startRun([], ["true"], image: "no-such-image").finish()
@@ -11,7 +11,7 @@ extension EndToEnd {
             #expect(outcome.errors.contains("import"), "\(outcome.all)")
         }
 
-        @Test("an unknown user; a working directory that is none, and one that is made")
+        @Test("an unknown user; a working directory that is not there, or none")
         func userAndDirectory() throws {
             let user = try run("-u", "nosuchuser", command: ["true"])
             #expect((125...127).contains(user.status), "\(user.all)")
@@ -20,7 +20,31 @@ extension EndToEnd {
             #expect((125...127).contains(file.status), "\(file.all)")
             #expect(file.errors.contains("/etc/passwd"), "\(file.all)")
             let missing = try run("-w", "/no/such/dir", command: ["pwd"])
-            #expect(missing.text == "/no/such/dir\n", "\(missing.all)")
+            #expect(missing.status == 127 && missing.text == "", "\(missing.all)")
+            #expect(missing.errors.contains("/no/such/dir"), "\(missing.all)")
+            let container = try Container("directories", ["sleep", "1000"])
+            let place = try #require(Place.current)
+            let exec = try place.start("exec", ["-w", "/no/such/dir", container.name, "pwd"])
+                .finish()
+            #expect(exec.status == 127 && exec.text == "", "\(exec.all)")
+            #expect(exec.errors.contains("/no/such/dir"), "\(exec.all)")
+        }
+
+        @Test("a working directory that the image names is made, and one in a mount is there")
+        func imageDirectory() throws {
+            let place = try #require(Place.current)
+            let file = "\(place.path)/directory.tar"
+            defer { _ = try? File.remove(file) }
+            let made = try Place.outcome(
+                of: Programs.script("make-image"),
+                ["--directory", "/made/for/it", "--name", "directory:1", file])
+            #expect(made == 0)
+            #expect(try apus("image import", file).status == 0)
+            let outcome = try startRun(["--rm"], ["pwd"], image: "directory:1").finish()
+            #expect(outcome.text == "/made/for/it\n", "\(outcome.all)")
+            #expect(try apus("image rm", "directory:1").status == 0)
+            let mount = try run("-w", "/dev/shm", command: ["pwd"])
+            #expect(mount.text == "/dev/shm\n", "\(mount.all)")
         }
 
         @Test("options that make no sense")
@@ -66,14 +90,19 @@ extension EndToEnd {
         }
     }
 
-    @Suite("see to the machine") struct SeeToTheMachine {
+    @Suite("see to the machine", .serialized, .place, .leavesNothing) struct SeeToTheMachine {
         @Test("check says whether a microVM can run, line by line")
         func check() throws {
             let command = try Command(["check"])
             let outcome = try command.finish()
             #expect(outcome.text.contains("/dev/kvm"), "\(outcome.all)")
             #expect(outcome.text.contains("runc"), "\(outcome.all)")
-            if Programs.isKVM { #expect(outcome.status == 0, "\(outcome.all)") }
+            if Programs.isVM { #expect(outcome.status == 0, "\(outcome.all)") }
+            let asked = try Command(["check", "--isolation", Programs.isolation]).finish()
+            #expect(asked.status == 0, "\(asked.all)")
+            #expect(asked.text.contains("Isolation \(Programs.isolation) can run"), "\(asked.all)")
+            let unknown = try Command(["check", "--isolation", "hope"]).finish()
+            #expect(unknown.status == 125 && unknown.errors.contains("hope"), "\(unknown.all)")
         }
 
         @Test("version")

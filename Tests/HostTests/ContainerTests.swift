@@ -131,6 +131,8 @@ struct ContainerTests {
         var spec = try read(new)
         let process = try #require(spec.process)
         #expect(process.args == ["/init", "serve"] && process.cwd == "/srv")
+        // Made where it is missing, since it is the image's.
+        #expect(spec.annotations["io.apus.process.cwd"] == nil)
         #expect(process.user.username == "www")
         #expect(Set(process.env).isSuperset(of: ["A=2", "B=3", "PATH=/x"]))
         #expect(process.env.contains("HOSTNAME=\(new.record.shortID)"))
@@ -148,6 +150,7 @@ struct ContainerTests {
                     $0.hostname = "h"
                 }))
         #expect(spec.process?.args == ["/init", "ls"] && spec.process?.cwd == "/")
+        #expect(spec.annotations["io.apus.process.cwd"] == "existing")
         #expect(spec.root?.readonly == true && spec.hostname == "h")
         #expect(spec.linux.resources.cpu?.quota == 150_000)
         #expect(spec.linux.resources.memory?.limit == 100 << 20)
@@ -219,7 +222,7 @@ struct ContainerTests {
         #expect(status(#"exec: "/prog": permission denied"#) == 126)
         #expect(status(#"exec: "/prog": is a directory"#) == 126)
         #expect(status("mount erofs image /x: no such file or directory") == 125)
-        #expect(status(#"chdir to cwd ("/x") set in config.json failed: no such file"#) == 125)
+        #expect(status(#"chdir to cwd ("/x") set in config.json failed: permission denied"#) == 125)
     }
 }
 

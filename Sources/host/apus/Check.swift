@@ -30,9 +30,8 @@ struct Check: ParsableCommand {
                 Console.write(Check.text(line))
             }
             Console.write("\(Check.verdict(report))\n")
-            Console.write(
-                report.chosen.map { "Without --isolation a container gets \($0): \(report.reason)\n" }
-                    ?? "Without --isolation no container can run: \(report.reason)\n")
+            let chosen = report.chosen.map { "a container gets \($0)" } ?? "no container can run"
+            Console.write("Without --isolation \(chosen): \(report.reason)\n")
         }
         if !report.canRun { throw ExitCode(1) }
     }

@@ -46,7 +46,8 @@ extension ContainerStore {
         try Attachment.holdSignals()
         let streams = StreamPaths(folder: "\(files.state)/\(id)")
         defer { streams.remove() }
-        try streams.make(terminal: options.process.terminal, interactive: options.process.interactive)
+        try streams.make(
+            terminal: options.process.terminal, interactive: options.process.interactive)
         try Failpoint.execStreams.reach()
         let attachment = try Attachment(
             task, exec: id, streams, terminal: options.process.terminal,

@@ -18,7 +18,7 @@ package enum Isolation: String, Codable, Sendable, CaseIterable {
     /// What a user is told who asked for none of them by name, when it is not a VM on hardware;
     /// nil for one that is.
     ///
-    /// - Parameter reason: what stands against those that would have been better.
+    /// The reason is what stands against those that would have been better.
     func notice(_ reason: String) -> String? {
         switch self {
         case .auto, .kvm: nil
