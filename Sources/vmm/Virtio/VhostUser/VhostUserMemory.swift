@@ -6,10 +6,17 @@ struct VhostUserMemory: Sendable {
     let memory: GuestMemory
     private let regions: [VhostUserRegion]
 
-    /// Maps the regions, each from its descriptor.
+    /// Maps the regions, `limit` bytes at most, each from its descriptor.
     init(
-        _ regions: [VhostUserRegion], from descriptors: inout UnixSocket.Received
+        _ regions: [VhostUserRegion], from descriptors: inout UnixSocket.Received, limit: UInt64
     ) throws(VhostUserError) {
+        var rest = limit
+        for region in regions {
+            guard region.size <= rest else {
+                throw .protocolViolation("memory table: more than \(limit) bytes")
+            }
+            rest -= region.size
+        }
         let ordered = regions.sorted { $0.user < $1.user }
         for region in regions {
             guard !region.user.addingReportingOverflow(region.size).overflow else {

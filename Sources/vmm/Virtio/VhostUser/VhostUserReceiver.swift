@@ -38,27 +38,32 @@ struct VhostUserReceiver: ~Copyable {
                 header = try VhostUserHeader(bytes[...])
                 continue
             }
+            let part: UnixSocket.Received
             do throws(Errno) {
-                let part = try socket.receive(limit: wanted - bytes.count)
-                if part.bytes.isEmpty {
-                    guard bytes.isEmpty else { throw .epipe }
-                    return .end
-                }
-                // Descriptors are attached to a request's first byte.
-                guard bytes.isEmpty || part.descriptorCount == 0 else { throw .ebadf }
-                bytes += part.bytes
-                if part.descriptorCount > 0 { descriptors = consume part }
+                part = try socket.receive(limit: wanted - bytes.count)
+            } catch .eagain {
+                return .incomplete
+            } catch .econnreset {
+                return try end()
+            } catch .emsgsize {
+                throw .protocolViolation("more descriptors than any request has")
             } catch {
-                switch error {
-                case .eagain: return .incomplete
-                case .econnreset where bytes.isEmpty: return .end
-                case .epipe, .econnreset: throw .protocolViolation("a request without its end")
-                case .emsgsize: throw .protocolViolation("more descriptors than any request has")
-                case .ebadf: throw .protocolViolation("descriptors in the middle of a request")
-                default: throw .system("recvmsg", error)
-                }
+                throw .system("recvmsg", error)
             }
+            guard !part.bytes.isEmpty else { return try end() }
+            let isFirst = bytes.isEmpty
+            bytes += part.bytes
+            guard part.descriptorCount > 0 else { continue }
+            guard isFirst else {
+                throw .protocolViolation("descriptors in the middle of a request")
+            }
+            descriptors = consume part
         }
+    }
+
+    private borrowing func end() throws(VhostUserError) -> Outcome {
+        guard bytes.isEmpty else { throw .protocolViolation("a request without its end") }
+        return .end
     }
 
     private mutating func finish(

@@ -39,6 +39,7 @@ package final class VhostUserServer<Model: VhostUserDevice & ~Copyable> {
     private let connection: UnixSocket
     private let epoll: Epoll
     private let onError: (String) -> Void
+    private let memoryLimit: UInt64
     private let ringSizes: [UInt16]
     private let offered: UInt64
     /// Also what a descriptor that shall be an eventfd is compared with.
@@ -56,10 +57,12 @@ package final class VhostUserServer<Model: VhostUserDevice & ~Copyable> {
 
     /// Takes over the device and the connection.
     ///
+    /// A memory table of more than `memoryLimit` bytes is refused: what the device writes there is
+    /// memory that this process is charged for, too.
     /// `onError` is told, in `turn`, each time the device stops because its driver broke the rules:
     /// a hostile guest can have that happen as often as it can reset the device.
     package init(
-        _ model: consuming Model, connection: consuming UnixSocket,
+        _ model: consuming Model, connection: consuming UnixSocket, memoryLimit: UInt64 = .max,
         onError: @escaping (String) -> Void
     ) throws(Errno) {
         ringSizes = model.queueSizes
@@ -73,6 +76,7 @@ package final class VhostUserServer<Model: VhostUserDevice & ~Copyable> {
         self.epoll = epoll
         self.connection = connection
         self.onError = onError
+        self.memoryLimit = memoryLimit
         device = DrivenDevice(model)
         rings = InlineArray { _ in VhostUserRing() }
     }
@@ -122,6 +126,7 @@ package final class VhostUserServer<Model: VhostUserDevice & ~Copyable> {
         try? connection.descriptor.shutdown(reading: true, writing: true)
         resetModel()
         memory = nil
+        receiver = VhostUserReceiver()
     }
 }
 
@@ -160,8 +165,6 @@ extension VhostUserServer where Model: ~Copyable {
         isStale = false
         for ring in ringSizes.indices { rings[ring].stoppedAt = nil }
     }
-
-    private func isRunning(_ ring: Int) -> Bool { device.rings?.queues[ring] != nil }
 
     /// Whether the front end wants a ring to be served.
     private func isWanted(_ ring: Int) -> Bool {
@@ -368,7 +371,7 @@ extension VhostUserServer where Model: ~Copyable {
         _ regions: [VhostUserRegion], _ descriptors: inout UnixSocket.Received?
     ) throws(VhostUserError) {
         guard var received = descriptors.take() else { throw .memory(.descriptors(0)) }
-        memory = try VhostUserMemory(regions, from: &received)
+        memory = try VhostUserMemory(regions, from: &received, limit: memoryLimit)
         try update()
     }
 
