@@ -12,8 +12,10 @@ package struct TaskClient: Sendable {
 
     /// Ten seconds: calls that only ask.
     private static let short: Int64 = 10_000_000_000
-    /// Two minutes: calls that boot a machine, or wait for one.
-    private static let long: Int64 = 120_000_000_000
+    /// Calls that the shim asks an agent, which it gives 30 seconds if the VM is emulated.
+    private static let inside: Int64 = 40_000_000_000
+    /// Calls that boot a machine, or wait for one: longer than the shim gives an emulated one.
+    private static let long: Int64 = 240_000_000_000
 
     private func call<A: Message>(
         _ method: String, _ request: some Message, timeout: Int64? = short
@@ -93,7 +95,8 @@ package struct TaskClient: Sendable {
         request.execID = exec
         request.signal = UInt32(signal)
         request.all = all
-        let _: Google_Protobuf_Empty = try call("Kill", request)
+        let _: Google_Protobuf_Empty = try call(
+            "Kill", request, timeout: TaskClient.inside)
     }
 
     func delete(exec: String = "") throws(Status) {
@@ -113,7 +116,8 @@ package struct TaskClient: Sendable {
     func stats() throws(Status) -> Io_Containerd_Cgroups_V2_Metrics {
         var request = Containerd_Task_V2_StatsRequest()
         request.id = id
-        let answer: Containerd_Task_V2_StatsResponse = try call("Stats", request)
+        let answer: Containerd_Task_V2_StatsResponse = try call(
+            "Stats", request, timeout: TaskClient.inside)
         do {
             return try Io_Containerd_Cgroups_V2_Metrics(serializedBytes: answer.stats.value)
         } catch {
@@ -138,7 +142,8 @@ package struct TaskClient: Sendable {
         }
         request.spec.typeURL = "types.containerd.io/opencontainers/runtime-spec/1/Process"
         request.spec.value.append(contentsOf: spec)
-        let _: Google_Protobuf_Empty = try call("Exec", request)
+        let _: Google_Protobuf_Empty = try call(
+            "Exec", request, timeout: TaskClient.inside)
     }
 
     func resize(exec: String = "", columns: UInt32, rows: UInt32) throws(Status) {
@@ -147,7 +152,8 @@ package struct TaskClient: Sendable {
         request.execID = exec
         request.width = columns
         request.height = rows
-        let _: Google_Protobuf_Empty = try call("ResizePty", request)
+        let _: Google_Protobuf_Empty = try call(
+            "ResizePty", request, timeout: TaskClient.inside)
     }
 
     func closeInput(exec: String = "") throws(Status) {
@@ -155,6 +161,7 @@ package struct TaskClient: Sendable {
         request.id = id
         request.execID = exec
         request.stdin = true
-        let _: Google_Protobuf_Empty = try call("CloseIO", request)
+        let _: Google_Protobuf_Empty = try call(
+            "CloseIO", request, timeout: TaskClient.inside)
     }
 }
