@@ -159,6 +159,7 @@ let vmmFuzzers: [Target] = [
     fuzzer("kernel-image", ["VMM", "Linux"]),
     fuzzer("net", ["Virtio", "GuestMemory", "Linux"]),
     fuzzer("vsock-device", ["Virtio", "GuestMemory", "Linux"]),
+    fuzzer("vhost-user", ["Virtio", "GuestMemory", "Linux"]),
 ]
 let wireFuzzers: [Target] = [
     fuzzer("oci", ["OCI"]),
