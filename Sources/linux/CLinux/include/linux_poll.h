@@ -43,9 +43,11 @@ static inline int64_t linux_poll_one(int fd, short events, int timeout_ms) {
 static inline int64_t linux_eventfd(unsigned initial, int flags) {
     return linux_result(eventfd(initial, EFD_CLOEXEC | flags));
 }
-// Whether fd is an eventfd, as `known` is one: 1 or 0. Waits for nobody, whatever fd is: what it is
-// comes from what the kernel holds already (statx(2), AT_STATX_DONT_SYNC), and adding 0 to a counter
-// always fits. All eventfds share the kernel's one anonymous inode, with files that refuse a write.
+// Whether fd is an eventfd, as `known` is one: 1 or 0.
+//
+// Waits for nobody, whatever fd is: what it is comes from what the kernel holds already (statx(2),
+// AT_STATX_DONT_SYNC), and adding 0 to a counter always fits. All eventfds share the kernel's one
+// anonymous inode, with files that refuse such a write.
 static inline int64_t linux_is_eventfd(int fd, int known) {
     struct statx a, b;
     uint64_t zero = 0;
