@@ -205,6 +205,36 @@ private enum HotPath {
         guard received > rounds * 20 * 100 else { Process.exit(3) }
         finish()
     }
+
+    /// The same device behind a vhost-user front end.
+    static func vhostUser() throws -> Never {
+        prepare()
+        let front = try FrontEnd()
+        try front.start()
+        try front.lend(16)
+        let program = try front.join(1025)
+        let server = front.server
+        var received = 0
+        for round in 0..<rounds {
+            for _ in 0..<8 {
+                try front.send(.data, from: 1025, to: program.port, [1, 2, 3])
+                _ = try program.socket.send([UInt8](repeating: 1, count: 50))
+            }
+            if round > 0 { RuntimeCounts.resume() }
+            for _ in 0..<4 { _ = try server.turn() }
+            RuntimeCounts.pause()
+            while try front.transmit.take() != nil {}
+            var used = 0
+            while let packet = try front.packet() {
+                received += packet.payload.count
+                used += 1
+            }
+            try front.lend(used)
+            _ = try program.socket.descriptor.read(upTo: 1 << 16)
+        }
+        guard received == rounds * 8 * 50 else { Process.exit(3) }
+        finish()
+    }
 }
 
 /// Optimised builds only: others keep counts that these would take out.
@@ -268,6 +298,12 @@ struct HotPathTests {
         let result = await #expect(
             processExitsWith: .success, observing: [\.standardErrorContent]
         ) { try HotPath.vsock() }
+        #expect(Self.counts(result) == Self.nothing)
+    }
+    @Test func vhostUser() async {
+        let result = await #expect(
+            processExitsWith: .success, observing: [\.standardErrorContent]
+        ) { try HotPath.vhostUser() }
         #expect(Self.counts(result) == Self.nothing)
     }
 }

@@ -41,6 +41,7 @@ package final class VhostUserServer<Model: VhostUserDevice & ~Copyable> {
     private let onError: (String) -> Void
     private let memoryLimit: UInt64
     private let ringSizes: [UInt16]
+    private let ringIndices: Range<Int>
     private let offered: UInt64
     /// Also what a descriptor that shall be an eventfd is compared with.
     private let probe: EventFD
@@ -66,6 +67,7 @@ package final class VhostUserServer<Model: VhostUserDevice & ~Copyable> {
         onError: @escaping (String) -> Void
     ) throws(Errno) {
         ringSizes = model.queueSizes
+        ringIndices = 0..<ringSizes.count
         guard ringSizes.count <= Self.ringLimit else { throw .einval }
         offered = model.features | RingFeature.all | VhostUserFeature.protocolFeatures
         try connection.descriptor.setNonblocking(true)
@@ -101,7 +103,7 @@ package final class VhostUserServer<Model: VhostUserDevice & ~Copyable> {
         }
         // A kick's counter is never read, as the front end could make that wait: the instance
         // tells of each write to it (EPOLLET).
-        for ring in ringSizes.indices where pending & 1 << (Token.kicks + UInt64(ring)) != 0 {
+        for ring in ringIndices where pending & 1 << (Token.kicks + UInt64(ring)) != 0 {
             run { (device) throws(DeviceError) in try device.notified(ring) }
         }
         guard pending & 1 << Token.connection != 0 else { return true }
@@ -120,7 +122,7 @@ package final class VhostUserServer<Model: VhostUserDevice & ~Copyable> {
 
     private func end() {
         isConnected = false
-        for ring in ringSizes.indices { stop(ring) }
+        for ring in ringIndices { stop(ring) }
         try? epoll.remove(connection.descriptor.number)
         try? epoll.remove(device.model.eventDescriptor)
         try? connection.descriptor.shutdown(reading: true, writing: true)
@@ -147,13 +149,13 @@ extension VhostUserServer where Model: ~Copyable {
     private func tell() {
         guard let interrupts = device.rings?.interrupts, interrupts != 0 else { return }
         device.rings?.interrupts = 0
-        for ring in ringSizes.indices where interrupts & 1 << UInt64(ring) != 0 {
+        for ring in ringIndices where interrupts & 1 << UInt64(ring) != 0 {
             rings[ring].interrupt()
         }
     }
 
     private func report(_ error: DeviceError) {
-        for ring in ringSizes.indices {
+        for ring in ringIndices {
             if case .queue(let index, _) = error, index != ring { continue }
             rings[ring].signalError()
         }
@@ -163,7 +165,7 @@ extension VhostUserServer where Model: ~Copyable {
     private func resetModel() {
         _ = device.reset()
         isStale = false
-        for ring in ringSizes.indices { rings[ring].stoppedAt = nil }
+        for ring in ringIndices { rings[ring].stoppedAt = nil }
     }
 
     /// Whether the front end wants a ring to be served.
@@ -177,7 +179,7 @@ extension VhostUserServer where Model: ~Copyable {
         guard !device.isBroken, let accepted, let memory else { return }
         var states: [Virtqueue.State] = []
         var isUsed = false
-        for ring in ringSizes.indices {
+        for ring in ringIndices {
             var state = Virtqueue.State(size: rings[ring].size ?? 0)
             if isWanted(ring) {
                 isUsed = true
@@ -190,7 +192,7 @@ extension VhostUserServer where Model: ~Copyable {
             device.rings = nil
             return
         }
-        for ring in ringSizes.indices where states[ring].ready {
+        for ring in ringIndices where states[ring].ready {
             if let stoppedAt = rings[ring].stoppedAt, stoppedAt != rings[ring].base {
                 isStale = true
             }
@@ -232,7 +234,7 @@ extension VhostUserServer where Model: ~Copyable {
         }
         rings[ring].kick = nil
         rings[ring].stoppedAt = rings[ring].base
-        if device.isBroken, ringSizes.indices.allSatisfy({ rings[$0].kick == nil }) {
+        if device.isBroken, ringIndices.allSatisfy({ rings[$0].kick == nil }) {
             resetModel()
         }
     }
@@ -311,7 +313,7 @@ extension VhostUserServer where Model: ~Copyable {
             }
             protocolFeatures = bits
         case .resetOwner:
-            for ring in ringSizes.indices { stop(ring) }
+            for ring in ringIndices { stop(ring) }
         case .setSize(let ring, let size):
             let index = try checkStopped(ring)
             guard size > 0, size <= UInt32(ringSizes[index]), size & (size - 1) == 0 else {
@@ -360,7 +362,7 @@ extension VhostUserServer where Model: ~Copyable {
             throw .protocolViolation("features that were not offered, or without VERSION_1")
         }
         guard bits != accepted else { return }
-        guard ringSizes.indices.allSatisfy({ rings[$0].kick == nil }) else {
+        guard ringIndices.allSatisfy({ rings[$0].kick == nil }) else {
             throw .protocolViolation("other features while a ring is started")
         }
         isStale = accepted != nil
