@@ -95,6 +95,16 @@ let vmm: [Target] = [
     tests("VMMTests", ["VMM", "VMControl", "KVM", "Virtio", "GuestMemory", "Linux"]),
 ]
 
+/// Machines by QEMU through libvirt: a program of its own, so that nothing else links it.
+let qemu: [Target] = [
+    .target(
+        name: "CLibvirt", path: "Sources/vmm/CLibvirt", linkerSettings: [.linkedLibrary("virt")]),
+    library(
+        "QEMU", in: "Sources/vmm", ["Virtio", "GuestMemory", "VMControl", "Linux", "CLibvirt"]),
+    program("apus-qemu", in: "Sources/vmm", ["QEMU", "Linux"]),
+    tests("QEMUTests", ["QEMU", "VMControl", "Linux"]),
+]
+
 /// The agent's messages in C: for the agent, and for the tests that compare both generators.
 let agentMessages: [Target] = [
     .systemLibrary(
@@ -191,8 +201,9 @@ let package = Package(
                 .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
                 .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
             ] : []),
-    targets: floor + (has("vmm") || has("agent") ? seccomp : [])
-        + (has("vmm") ? vmm : []) + (has("agent") ? agent : [])
+    targets: floor + (has("vmm") || has("qemu") || has("agent") ? seccomp : [])
+        + (has("vmm") || has("qemu") ? vmm : []) + (has("qemu") ? qemu : [])
+        + (has("agent") ? agent : [])
         + (has("agent") || needsProtobuf || has("wire") ? agentMessages : [])
         + (needsProtobuf ? shim : []) + (needsProtobuf || has("wire") ? specifications : [])
         + (fuzzes && has("vmm") ? vmmFuzzers : []) + (fuzzes && has("wire") ? wireFuzzers : [])

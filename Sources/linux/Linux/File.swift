@@ -255,4 +255,7 @@ public struct PipeEnds: ~Copyable {
     public consuming func split(_ body: (consuming Descriptor, consuming Descriptor) -> Void) {
         body(reader, writer)
     }
+
+    /// Closes the writing end.
+    package consuming func intoReader() -> Descriptor { reader }
 }

@@ -1,5 +1,6 @@
 internal import Linux
 internal import Testing
+import VMControl
 
 @testable internal import VMM
 

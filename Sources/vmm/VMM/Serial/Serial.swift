@@ -1,5 +1,6 @@
 internal import Linux
 internal import Synchronization
+internal import VMControl
 
 /// A 16550A UART whose receiver never gets anything: the boot console.
 ///

@@ -1,17 +1,17 @@
-internal import Linux
+package import Linux
 
 /// What a guest printed, the newest bytes of it, in a file of limited size.
 ///
 /// Lines are gathered and written together. When the file is full its newer half moves to the
 /// front: the file always reads from the oldest to the newest byte, and each byte is written at
 /// most twice.
-struct ConsoleLog: ~Copyable, Sendable {
+package struct ConsoleLog: ~Copyable, Sendable {
     /// Bytes that are gathered at most.
     private static let bufferSize = 512
     /// Bytes moved at a time.
     private static let moveSize = 16 << 10
     /// The least limit.
-    static let smallestLimit: UInt32 = 4096
+    package static let smallestLimit: UInt32 = 4096
 
     private let file: Descriptor
     private let limit: Int64
@@ -20,14 +20,15 @@ struct ConsoleLog: ~Copyable, Sendable {
     private var failed = false
 
     /// Empties the file.
-    init(_ file: consuming Descriptor, limit: UInt32) throws(Errno) {
+    package init(_ file: consuming Descriptor, limit: UInt32) throws(Errno) {
         try File.setLength(file, 0)
         self.file = file
         self.limit = Int64(max(limit, ConsoleLog.smallestLimit))
         buffer.reserveCapacity(ConsoleLog.bufferSize)
     }
 
-    mutating func append(_ byte: UInt8) {
+    /// Adds a byte.
+    package mutating func append(_ byte: UInt8) {
         buffer.append(byte)
         if byte == 0x0a || buffer.count == ConsoleLog.bufferSize { flush() }
     }
@@ -36,7 +37,7 @@ struct ConsoleLog: ~Copyable, Sendable {
     ///
     /// A file that can't be written takes nothing more: the guest goes
     /// on.
-    mutating func flush() {
+    package mutating func flush() {
         guard !buffer.isEmpty else { return }
         defer { buffer.removeAll(keepingCapacity: true) }
         guard !failed else { return }

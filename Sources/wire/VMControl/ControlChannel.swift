@@ -1,30 +1,30 @@
-internal import Linux
-internal import VMControl
+package import Linux
 
 /// The socket to whoever started this process.
-struct ControlChannel: ~Copyable {
+package struct ControlChannel: ~Copyable {
     /// Longest message.
-    static let limit = 65_536
+    package static let limit = 65_536
     /// How long a full socket is waited for, ms: its reader is the shim, which reads at once.
     private static let patience: Int32 = 2000
 
     private let socket: UnixSocket
 
     /// Takes over a connected seqpacket socket.
-    init(owning descriptor: consuming Descriptor) throws(Errno) {
+    package init(owning descriptor: consuming Descriptor) throws(Errno) {
         try descriptor.setNonblocking(true)
         socket = UnixSocket(owning: descriptor)
     }
 
-    var number: Int32 { socket.descriptor.number }
+    /// For epoll.
+    package var number: Int32 { socket.descriptor.number }
 
     /// Waits until there is a message or the end.
-    borrowing func wait() throws(Errno) {
+    package borrowing func wait() throws(Errno) {
         while !(try socket.descriptor.wait(.readable, timeout: -1)) {}
     }
 
     /// The next message and its descriptors; EAGAIN when there is none, no bytes at the end.
-    borrowing func receive() throws(Errno) -> UnixSocket.Received {
+    package borrowing func receive() throws(Errno) -> UnixSocket.Received {
         try socket.receive(limit: ControlChannel.limit)
     }
 
@@ -32,7 +32,7 @@ struct ControlChannel: ~Copyable {
     ///
     /// Unimportant ones are dropped rather than waited for.
     @discardableResult
-    borrowing func send(_ event: ControlEvent, important: Bool = true) -> Bool {
+    package borrowing func send(_ event: ControlEvent, important: Bool = true) -> Bool {
         let bytes = event.encoded()
         while true {
             do throws(Errno) {

@@ -1,0 +1,41 @@
+internal import Linux
+
+/// What must be installed for a machine through libvirt.
+enum Installation {
+    /// libvirt's QEMU driver, which it loads by itself when the embedded driver is opened.
+    private static let driver =
+        "/usr/lib/x86_64-linux-gnu/libvirt/connection-driver/libvirt_driver_qemu.so"
+
+    /// Every file that is needed, with the Debian package that brings it.
+    static let files = [
+        (path: Domain.emulator, package: "qemu-system-x86"),
+        (path: Domain.firmware, package: "qemu-system-data"),
+        (path: driver, package: "libvirt-daemon-driver-qemu"),
+    ]
+
+    /// - Throws: the first thing that is missing or too old.
+    static func check() throws(QEMUError) {
+        for file in files where !File.exists(file.path) {
+            throw .missing(file.path, package: file.package)
+        }
+        let version = Libvirt.version
+        guard version >= Libvirt.oldestVersion else { throw .libvirtTooOld(version) }
+    }
+
+    /// Changes when QEMU, libvirt or the kernel do: what was learnt of them before counts no more.
+    static func key(usesKVM: Bool) throws(QEMUError) -> String {
+        var words = ["1", usesKVM ? "kvm" : "tcg", "\(Libvirt.version)", Machine.kernelRelease]
+        for file in files {
+            let status = try describing(file.path) { () throws(Errno) in
+                try File.status(file.path)
+            }
+            words.append("\(status.inode)-\(status.size)-\(status.modified)")
+        }
+        // For a file's name; no secret, and a collision only costs the probing (FNV-1a, 64 bits).
+        var hash: UInt64 = 0xcbf2_9ce4_8422_2325
+        for byte in words.joined(separator: " ").utf8 {
+            hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3
+        }
+        return String(hash, radix: 16)
+    }
+}

@@ -1,0 +1,4 @@
+internal import Linux
+internal import QEMU
+
+Process.exit(QEMUProgram.run(CommandLine.arguments))
