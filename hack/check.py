@@ -21,6 +21,7 @@ ARROWS = {
     "Virtio": "GuestMemory Linux",
     "VMControl": "Linux",
     "VMM": "Virtio KVM GuestMemory VMControl Linux CSeccomp",
+    "QEMU": "Virtio GuestMemory VMControl Linux CLibvirt",
     "TTRPC": "Linux",
     "ContainerdAPI": "SwiftProtobuf",
     "AgentAPI": "SwiftProtobuf",
@@ -32,6 +33,7 @@ ARROWS = {
     "apus": "Host Linux ArgumentParser FoundationEssentials",
     "containerd-shim-apus-v2": "Shim",
     "apus-vmm": "VMM Linux",
+    "apus-qemu": "QEMU Linux",
     "apus-agent": "Agent",
 }
 # What every target may import.
@@ -46,7 +48,7 @@ REFUSED = {
 }
 
 # Modules that run where tasks must not: the VMM's threads, and PID 1 in Embedded mode.
-NO_CONCURRENCY = {"Linux", "GuestMemory", "KVM", "Virtio", "VMControl", "VMM", "TTRPC", "Agent"}
+NO_CONCURRENCY = {"Linux", "GuestMemory", "KVM", "Virtio", "VMControl", "VMM", "QEMU", "TTRPC", "Agent"}
 
 # Where `unsafe` may be written: whole modules, or the files of a module that wrap a C library.
 UNSAFE_ALLOWED = {
@@ -54,6 +56,7 @@ UNSAFE_ALLOWED = {
     "KVM": "*",
     "GuestMemory": "*",
     "VMM": "*/Seccomp*.swift",  # libseccomp
+    "QEMU": "*/Libvirt.swift",  # libvirt
     "Host": "*/Archive*.swift",  # libarchive
     "Agent": "*/Exec*.swift */Messages*.swift",  # between fork and exec; protobuf-c
 }
