@@ -1,6 +1,7 @@
 internal import Linux
 internal import Synchronization
 internal import Testing
+internal import VMControl
 
 @testable internal import VMM
 

@@ -1,6 +1,6 @@
 internal import Linux
 internal import Testing
-import VMControl
+internal import VMControl
 
 @testable internal import VMM
 
