@@ -211,7 +211,9 @@ final class EmulatedMachine {
             // QEMU makes one connection; any other is closed.
             guard let model = device.take() else { return }
             let made = try VhostUserServer(
-                model, connection: socket, onError: { errors.text = errors.text ?? $0 })
+                model, connection: socket,
+                memoryLimit: UInt64(configuration.memoryMiB) << 20,
+                onError: { errors.text = errors.text ?? $0 })
             try epoll.add(made.eventDescriptor, .readable, token: Source.vsock.rawValue)
             server = made
         } catch .eagain {
