@@ -75,7 +75,8 @@ def main():
     folder = sys.argv[1]
     guest, emulated, host = (load(f"{folder}/{name}.json")
                              for name in ("guest", "emulated", "host"))
-    where = ("VMs with KVM ran in `hack/testbed`, under emulation: only ratios mean something there. "
+    where = ("VMs with KVM ran in `hack/testbed`, under emulation: only ratios mean something "
+             "there. "
              if sys.argv[2:] == ["testbed"] else "")
     qemu = first(["qemu-system-x86_64", "--version"])
     print("# Benchmarks\n")
