@@ -113,6 +113,17 @@ struct VhostUserTests {
         try front.exchange(program)
     }
 
+    /// The front end keeps a kick of a ring that is stopped: nobody listens to it any more.
+    @Test func kicksOfStoppedRings() throws {
+        let front = try FrontEnd()
+        try front.start()
+        _ = try front.stop()
+        for ring in 0..<2 { front.kicks[ring].signal() }
+        let epoll = try Epoll()
+        try epoll.add(front.server.eventDescriptor, .readable, token: 0)
+        try epoll.wait(timeout: 0) { _ in Issue.record("a kick of a stopped ring") }
+    }
+
     /// A new driver finds no connections of the one before.
     @Test func anotherDriver() throws {
         let front = try FrontEnd()
