@@ -40,17 +40,40 @@ enum CapabilityCache {
         var bytes: [UInt8] { Array(name.utf8) + [0x0a] + text }
     }
 
-    /// What is kept under a key; nil: nothing, or nothing that can be used.
-    static func load(_ key: String) -> Entry? {
-        (try? File.read("\(directory)/\(key)", limit: sizeLimit)).flatMap { Entry($0) }
+    /// What is kept under a key; nil: nothing, or something damaged.
+    static func load(_ key: String, in directory: String = directory) -> Entry? {
+        guard let bytes = try? File.read("\(directory)/\(key)", limit: sizeLimit),
+            let end = bytes.firstIndex(of: 0x0a)
+        else { return nil }
+        let entry = Array(bytes[(end + 1)...])
+        guard String(decoding: bytes[..<end], as: UTF8.self) == checksum(entry) else { return nil }
+        return Entry(entry)
     }
 
-    /// Keeps it, in place of what other versions of the programs had.
-    static func store(_ entry: Entry, _ key: String) throws(QEMUError) {
+    /// For the time of learning and storing; makes the directory.
+    static func lock() throws(QEMUError) -> FileLock {
         try describing(directory) { () throws(Errno) in
             try File.makeDirectories(directory, mode: 0o700)
-            try File.replace("\(directory)/\(key)", with: entry.bytes)
+            return try FileLock("\(directory)/lock", .exclusive)
         }
+    }
+
+    /// Keeps it beside what other versions of the programs have.
+    static func store(
+        _ entry: Entry, _ key: String, in directory: String = directory
+    ) throws(QEMUError) {
+        try describing(directory) { () throws(Errno) in
+            let bytes = entry.bytes
+            try File.replace(
+                "\(directory)/\(key)", with: Array(checksum(bytes).utf8) + [0x0a] + bytes)
+        }
+    }
+
+    /// Tells one text from another (FNV-1a, 64 bits), where nobody would make two that are alike.
+    static func checksum(_ bytes: [UInt8]) -> String {
+        var hash: UInt64 = 0xcbf2_9ce4_8422_2325
+        for byte in bytes { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3 }
+        return String(hash, radix: 16)
     }
 
     /// Takes what libvirt has just written down.

@@ -19,6 +19,9 @@ final class EmulatedMachine {
     /// At most one message about the guest's errors in this time, ns.
     private static let errorInterval: Int64 = 1_000_000_000
 
+    /// Bytes of memory beside what was asked for, at most.
+    private static let firmwareSize: UInt64 = 16 << 20
+
     private let configuration: MachineConfiguration
     private let files = IsolatedProcess.files
     private let times: Times

@@ -24,18 +24,13 @@ enum Installation {
 
     /// Changes when QEMU, libvirt or the kernel do: what was learnt of them before counts no more.
     static func key(usesKVM: Bool) throws(QEMUError) -> String {
-        var words = ["1", usesKVM ? "kvm" : "tcg", "\(Libvirt.version)", Machine.kernelRelease]
+        var words = ["2", usesKVM ? "kvm" : "tcg", "\(Libvirt.version)", Machine.kernelRelease]
         for file in files {
             let status = try describing(file.path) { () throws(Errno) in
                 try File.status(file.path)
             }
             words.append("\(status.inode)-\(status.size)-\(status.modified)")
         }
-        // For a file's name; no secret, and a collision only costs the probing (FNV-1a, 64 bits).
-        var hash: UInt64 = 0xcbf2_9ce4_8422_2325
-        for byte in words.joined(separator: " ").utf8 {
-            hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3
-        }
-        return String(hash, radix: 16)
+        return CapabilityCache.checksum(Array(words.joined(separator: " ").utf8))
     }
 }

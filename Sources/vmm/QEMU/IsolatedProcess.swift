@@ -15,7 +15,16 @@ struct IsolatedProcess {
     /// Device number of /dev/kvm, for a machine that uses it.
     let kvm: UInt64?
 
-    /// Covered by the private files; the shim's own files are not seen here.
+    /// Where the new root is put together; there is such a directory everywhere.
+    private static let mountPoint = "/run"
+    /// Most files and directories of the new root.
+    private static let inodes = 4096
+    /// Seen as on the host, for reading.
+    private static let programs = ["/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"]
+    /// Where the dynamic loader looks first (ld.so(8)).
+    private static let libraryCache = "/etc/ld.so.cache"
+    private static let libraryCacheLimit = 8 << 20
+    /// The private files, in the new root.
     static let files = DomainFiles(root: "/run/apus")
     /// For those who gave no ids: nobody.
     static let unnamed: UInt32 = 65534
@@ -59,32 +68,74 @@ struct IsolatedProcess {
         _ = stream.release()
     }
 
+    /// Makes a new root with the system's programs and libraries, for reading, and the private
+    /// files; nothing else of the host is seen in it.
     private func mount() throws(QEMUError) {
-        let root = Self.files.root
+        let root = Self.mountPoint
         try describing("private mounts") { () throws(Errno) in
             try Mount.mount(on: "/", [.isPrivate, .recursive])
             try Mount.mount(
-                "proc", on: "/proc", type: "proc", [.noSetID, .noDevices, .noExecution])
-            try File.makeDirectories(root, mode: 0o711)
-            try Mount.mount(
                 "apus-qemu", on: root, type: "tmpfs", [.noSetID],
-                data: "mode=0700,uid=\(uid),gid=\(gid),size=\(size)")
+                data: "mode=0755,nr_inodes=\(Self.inodes),size=\(size)")
+            try File.makeDirectory("\(root)/proc")
+            try Mount.mount(
+                "proc", on: "\(root)/proc", type: "proc", [.noSetID, .noDevices, .noExecution])
         }
-        try describing("private /dev") { () throws(Errno) in
-            let devices = "\(root)/dev"
-            try File.makeDirectory(devices)
-            for name in Self.devices {
-                try File.write([], to: "\(devices)/\(name)")
-                try Mount.mount("/dev/\(name)", on: "\(devices)/\(name)", [.bind])
+        try describing("private /usr") { () throws(Errno) in
+            try bind("/usr")
+            for path in Self.programs where File.exists(path) {
+                // Most systems have links there, into /usr.
+                do throws(Errno) {
+                    try File.symlink(try File.readLink(path), at: root + path)
+                } catch .einval {
+                    try bind(path)
+                }
             }
-            if let kvm {
-                try Directory(devices).makeNode(
-                    PathBytes("kvm"), mode: 0o020600, major: UInt32(kvm >> 8 & 0xfff),
-                    minor: UInt32(kvm & 0xff | kvm >> 12 & 0xfff00))
-                try File.setOwner("\(devices)/kvm", uid: uid, gid: gid)
+            try bind("/sys/devices/system")
+            try File.makeDirectory("\(root)/etc")
+            if let cache = try? File.read(Self.libraryCache, limit: Self.libraryCacheLimit) {
+                try File.write(cache, to: root + Self.libraryCache)
             }
-            try Mount.mount(devices, on: "/dev", [.bind, .recursive])
         }
+        try describing("private /dev") { () throws(Errno) in try mountDevices() }
+        try describing("private root") { () throws(Errno) in
+            let files = root + Self.files.root
+            try File.makeDirectory("\(root)/run")
+            try File.makeDirectory(files, mode: 0o700)
+            try File.setOwner(files, uid: uid, gid: gid)
+            try Mount.changeDirectory(root)
+            do throws(Errno) {
+                try Mount.pivotRoot(to: ".", old: ".")
+                // The old root lies on the new one now.
+                try Mount.unmount(".", lazily: true)
+            } catch .einval {
+                // A root that is the initramfs can't be moved away.
+                try Mount.changeRoot(".")
+            }
+            try Mount.changeDirectory("/")
+        }
+    }
+
+    /// Shows a directory of the host's in the new root, for reading.
+    private func bind(_ path: String) throws(Errno) {
+        let target = Self.mountPoint + path
+        try File.makeDirectories(target)
+        try Mount.mount(path, on: target, [.bind, .recursive])
+        try Mount.mount(on: target, [.bind, .remount, .readOnly, .noSetID])
+    }
+
+    private func mountDevices() throws(Errno) {
+        let devices = "\(Self.mountPoint)/dev"
+        try File.makeDirectory(devices)
+        for name in Self.devices {
+            try File.write([], to: "\(devices)/\(name)")
+            try Mount.mount("/dev/\(name)", on: "\(devices)/\(name)", [.bind])
+        }
+        guard let kvm else { return }
+        try Directory(devices).makeNode(
+            PathBytes("kvm"), mode: 0o020600, major: UInt32(kvm >> 8 & 0xfff),
+            minor: UInt32(kvm & 0xff | kvm >> 12 & 0xfff00))
+        try File.setOwner("\(devices)/kvm", uid: uid, gid: gid)
     }
 
     private func renounce() throws(QEMUError) {

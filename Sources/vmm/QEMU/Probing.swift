@@ -9,8 +9,21 @@ enum Probing {
     static func entry(kvm: UInt64?) throws(QEMUError) -> CapabilityCache.Entry {
         let key = try Installation.key(usesKVM: kvm != nil)
         if let entry = CapabilityCache.load(key) { return entry }
+        let lock: FileLock
+        do throws(QEMUError) { lock = try CapabilityCache.lock() } catch {
+            // A machine whose cache can't be written only starts later each time.
+            IsolatedProcess.say(error)
+            return try learn(kvm)
+        }
+        return try entry(kvm, key, lock)
+    }
+
+    /// Under the lock; another one may have learnt it meanwhile.
+    private static func entry(
+        _ kvm: UInt64?, _ key: String, _ lock: borrowing FileLock
+    ) throws(QEMUError) -> CapabilityCache.Entry {
+        if let entry = CapabilityCache.load(key) { return entry }
         let entry = try learn(kvm)
-        // A machine whose cache can't be written only starts later each time.
         do throws(QEMUError) { try CapabilityCache.store(entry, key) } catch {
             IsolatedProcess.say(error)
         }
