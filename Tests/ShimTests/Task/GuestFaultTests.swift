@@ -41,6 +41,28 @@ struct GuestFaultTests {
     }
 
     @Test(
+        "whichever process of an emulated machine is killed, all go",
+        .enabled(if: Isolation.emulated.obstacle == nil, "\(Isolation.emulated.obstacle ?? "")"),
+        arguments: ["apus-qemu", "qemu-system-x86_64"])
+    func killedInside(_ program: String) throws {
+        let container = try TestContainer(["sleep", "1000"], .emulated)
+        let pid = Int32(try container.create())
+        try container.start()
+        let inside = try #require(
+            container.hypervisors.first { other in
+                let path = (try? File.readLink("/proc/\(other)/exe")) ?? ""
+                return other != pid && path.hasSuffix("/\(program)")
+            })
+        try Process.kill(inside, Signal.kill)
+        #expect(try container.wait() == 137)
+        #expect(try container.state().status == .stopped)
+        try container.delete()
+        try waitForEnd(of: pid)
+        #expect(container.leftovers == [])
+        try container.bundle.shutdown()
+    }
+
+    @Test(
         "a guest whose kernel panics: the error has the console's last lines",
         arguments: Isolation.machines)
     func panic(_ isolation: Isolation) throws {
