@@ -48,7 +48,8 @@ REFUSED = {
 }
 
 # Modules that run where tasks must not: the VMM's threads, and PID 1 in Embedded mode.
-NO_CONCURRENCY = {"Linux", "GuestMemory", "KVM", "Virtio", "VMControl", "VMM", "QEMU", "TTRPC", "Agent"}
+NO_CONCURRENCY = set(
+    "Linux GuestMemory KVM Virtio VMControl VMM QEMU TTRPC Agent".split())
 
 # Where `unsafe` may be written: whole modules, or the files of a module that wrap a C library.
 UNSAFE_ALLOWED = {

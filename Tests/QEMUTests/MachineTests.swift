@@ -57,10 +57,20 @@ struct MachineTests {
         #expect(found.vsockConnections == 1)
     }
 
-    @Test func theBalloonTakesMemory() throws {
+    @Test func theBalloonTakesMemoryAndGivesItBack() throws {
         let machine = try QEMUProcess { $0.configuration.balloon = .init() }
         try machine.boot()
-        try machine.send(.setBalloon(48))
+        for mebibytes in [UInt64(48), 0] {
+            try machine.send(.setBalloon(UInt32(mebibytes)))
+            var pages: UInt64?
+            for _ in 0..<100 where pages != mebibytes << 8 {
+                Clock.sleep(20_000_000)
+                try machine.send(.statistics)
+                guard case .statistics(let found)? = try machine.event() else { break }
+                pages = found.balloonPages
+            }
+            #expect(pages == mebibytes << 8)
+        }
         try machine.hangUp()
     }
 

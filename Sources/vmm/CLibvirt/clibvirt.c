@@ -85,6 +85,17 @@ int clibvirt_set_memory(unsigned long kibibytes) {
     return virDomainSetMemoryFlags(domain, kibibytes, VIR_DOMAIN_AFFECT_LIVE);
 }
 
+int clibvirt_memory(unsigned long long *kibibytes) {
+    virDomainMemoryStatStruct found[VIR_DOMAIN_MEMORY_STAT_NR];
+    int count = virDomainMemoryStats(domain, found, VIR_DOMAIN_MEMORY_STAT_NR, 0);
+    for (int i = 0; i < count; i++) {
+        if (found[i].tag != VIR_DOMAIN_MEMORY_STAT_ACTUAL_BALLOON) continue;
+        *kibibytes = found[i].val;
+        return 0;
+    }
+    return -1;
+}
+
 int clibvirt_block_counters(const char *disk, struct clibvirt_block_counters *counters) {
     virDomainBlockStatsStruct found;
     if (virDomainBlockStats(domain, disk, &found, sizeof found) < 0) return -1;

@@ -149,7 +149,7 @@ struct Domain {
     /// The name under which a disk's open file is given.
     static func group(_ index: Int) -> String { "disk\(index)" }
 
-    /// How libvirt calls a disk: vda … vdz, vdaa …
+    /// How libvirt calls a disk: vda, … vdz, vdaa, and so on.
     static func target(_ index: Int) -> String {
         let letters = Array("abcdefghijklmnopqrstuvwxyz")
         var name = ""

@@ -17,10 +17,17 @@ final class DomainThread: Sendable {
         case started
         case paused
         case resumed
-        case statistics(Libvirt.BlockCounters)
+        case statistics(Counters)
         /// Of a call other than the start.
         case failed(LibvirtError)
         case notStarted(LibvirtError)
+    }
+
+    /// What libvirt counts.
+    struct Counters: Sendable {
+        var blocks = Libvirt.BlockCounters()
+        /// KiB of the guest's memory without what the balloon holds.
+        var memory: UInt64 = 0
     }
 
     /// What a start needs.
@@ -114,14 +121,14 @@ final class DomainThread: Sendable {
         try Libvirt.start()
     }
 
-    private func counters() throws(LibvirtError) -> Libvirt.BlockCounters {
-        var sum = Libvirt.BlockCounters()
+    private func counters() throws(LibvirtError) -> Counters {
+        var sum = Counters(memory: try Libvirt.memory())
         for index in plan.disks.indices {
             let disk = try Libvirt.blockCounters(Domain.target(index))
-            sum.reads += disk.reads
-            sum.readBytes += disk.readBytes
-            sum.writes += disk.writes
-            sum.writtenBytes += disk.writtenBytes
+            sum.blocks.reads += disk.reads
+            sum.blocks.readBytes += disk.readBytes
+            sum.blocks.writes += disk.writes
+            sum.blocks.writtenBytes += disk.writtenBytes
         }
         return sum
     }

@@ -289,13 +289,16 @@ final class EmulatedMachine {
             .map { String($0.prefix(300)) }
     }
 
-    private func statistics(_ counters: Libvirt.BlockCounters) -> MachineStatistics {
+    private func statistics(_ counters: DomainThread.Counters) -> MachineStatistics {
         var found = MachineStatistics()
         found.residentMemory = residentMemory
-        found.blockReads = counters.reads
-        found.blockReadBytes = counters.readBytes
-        found.blockWrites = counters.writes
-        found.blockWrittenBytes = counters.writtenBytes
+        found.blockReads = counters.blocks.reads
+        found.blockReadBytes = counters.blocks.readBytes
+        found.blockWrites = counters.blocks.writes
+        found.blockWrittenBytes = counters.blocks.writtenBytes
+        let all = UInt64(configuration.memoryMiB) << 10
+        // In pages of 4 KiB.
+        found.balloonPages = (all - min(counters.memory, all)) / 4
         server?.withDevice { (device) in
             found.vsockConnections = UInt64(device.connectionCount)
             found.vsockReceivedBytes = device.counters.receivedBytes

@@ -82,6 +82,14 @@ enum Libvirt {
         try check("setting the balloon", clibvirt_set_memory(UInt(mebibytes) << 10))
     }
 
+    /// The guest's memory without what the balloon holds, in KiB.
+    static func memory() throws(LibvirtError) -> UInt64 {
+        var found: UInt64 = 0
+        // SAFETY: the result lives for the call.
+        try check("the balloon's size", unsafe clibvirt_memory(&found))
+        return found
+    }
+
     static func blockCounters(_ disk: String) throws(LibvirtError) -> BlockCounters {
         var found = clibvirt_block_counters()
         // SAFETY: the C string and the result live for the call.

@@ -26,6 +26,8 @@ int clibvirt_start(void);
 int clibvirt_suspend(void);
 int clibvirt_resume(void);
 int clibvirt_set_memory(unsigned long kibibytes);
+// The guest's memory without what the balloon holds.
+int clibvirt_memory(unsigned long long *kibibytes);
 
 // What a disk was asked for: counts and bytes.
 struct clibvirt_block_counters {
