@@ -234,6 +234,26 @@ struct TaskTests {
         }
     }
 
+    @Test(
+        "isolation kvm by the hypervisor that the configuration names",
+        .enabled(if: Isolation.hasBoth, "needs a /dev/kvm that can boot Linux, and QEMU"))
+    func kvmByQEMU() throws {
+        let container = try TestContainer(["sh", "-c", "echo hello; exit 7"], .kvm)
+        let program = try ShimBinary.absolute("\(Isolation.files)/apus-qemu")
+        let request = try container.creation(vm: [
+            "hypervisor": "\"qemu\"", "qemu_program": "\"\(program)\"",
+        ])
+        let answer: Containerd_Task_V2_CreateTaskResponse = try container.call("Create", request)
+        let path = try File.readLink("/proc/\(answer.pid)/exe")
+        #expect(path.hasSuffix("/apus-qemu"))
+        try container.start()
+        #expect(try container.wait() == 7)
+        #expect(try container.streams.readAll() == "hello\n")
+        try container.delete()
+        #expect(container.leftovers == [])
+        try container.bundle.shutdown()
+    }
+
     @Test("after kill -9 of the shim, delete leaves nothing", arguments: Isolation.available)
     func killedShim(_ isolation: Isolation) throws {
         let container = try TestContainer(["sleep", "1000"], isolation)

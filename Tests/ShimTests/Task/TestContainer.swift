@@ -106,6 +106,9 @@ enum Isolation: String, CaseIterable, CustomTestStringConvertible {
         Process.environment("APUS_TESTBED") == nil && succeeds("apus-qemu", "--check")
     }()
 
+    /// Whether `apus-vmm` and `apus-qemu` can both run a guest on `/dev/kvm`.
+    static let hasBoth = kvm.obstacle == nil && succeeds("apus-qemu", "--check")
+
     private static func succeeds(_ program: String, _ word: String) -> Bool {
         let path = Process.environment("PATH") ?? "/usr/bin:/bin"
         let spawn = Spawn("\(files)/\(program)", [word], environment: ["PATH=\(path)"])
