@@ -9,8 +9,8 @@ internal import VMControl
             "a", [("b", "\"<'&>\n\t")], text: "</a><evil attr='1'>&amp;", [XMLElement("c")])
         #expect(
             element.rendered
-                == "<a b=\"&quot;&lt;&apos;&amp;&gt;&#10;&#9;\">&lt;/a&gt;&lt;evil attr=&apos;1&apos;"
-                + "&gt;&amp;amp;<c/></a>")
+                == "<a b=\"&quot;&lt;&apos;&amp;&gt;&#10;&#9;\">&lt;/a&gt;&lt;evil"
+                + " attr=&apos;1&apos;&gt;&amp;amp;<c/></a>")
     }
 
     @Test(arguments: ["\u{0}", "\u{1b}", "\u{ffff}"]) func whatXMLCannotHoldIsReplaced(text: String)

@@ -13,6 +13,13 @@ struct MachineTests {
         try machine.hangUp()
     }
 
+    @Test(.enabled(if: QEMUProcess.hasKVM, "needs hack/testbed, or a KVM that boots Linux"))
+    func theSameOnKVM() throws {
+        let machine = try QEMUProcess(kvm: true)
+        try machine.boot()
+        try machine.hangUp()
+    }
+
     @Test func aPausedGuestDoesNothing() throws {
         let machine = try QEMUProcess()
         try machine.boot()
@@ -216,5 +223,26 @@ struct RefusalTests {
             return
         }
         #expect(text.contains("qemu"))
+    }
+
+    @Test(arguments: [
+        ("/usr/share/qemu", "qemu-system-data"),
+        ("/usr/lib/x86_64-linux-gnu/libvirt/connection-driver", "libvirt-daemon-driver-qemu"),
+    ]) func whatIsMissingIsNamedWithItsPackage(directory: String, package: String) throws {
+        let pipe = try File.pipe()
+        var spawn = Spawn(
+            "/usr/bin/unshare",
+            [
+                "-m", "sh", "-c",
+                "mount -t tmpfs none \(directory) && exec \(QEMUProcess.program) --check",
+            ],
+            environment: ["PATH=/usr/bin:/bin"])
+        spawn.descriptors = [nil, pipe.writer.number, 2]
+        let pid = try spawn.start()
+        let reader = pipe.intoReader()
+        let text = String(decoding: try reader.readAll(limit: 4096), as: UTF8.self)
+        #expect(try Process.reap(pid, blocking: true)?.status == 1)
+        #expect(text.hasPrefix("FAIL \(directory)/"))
+        #expect(text.hasSuffix(" is missing: apt install \(package)\n"))
     }
 }

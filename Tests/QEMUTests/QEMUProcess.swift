@@ -21,6 +21,12 @@ final class QEMUProcess {
         return nil
     }
 
+    /// Whether `/dev/kvm` boots Linux here.
+    static var hasKVM: Bool {
+        Process.environment("APUS_TESTBED") == "1"
+            || Process.environment("APUS_TEST_ISOLATION") == "kvm"
+    }
+
     /// The process that the shim would start.
     let pid: Int32
     let control: UnixSocket
@@ -57,10 +63,11 @@ final class QEMUProcess {
         }
     }
 
-    /// Starts the program and gives it an emulated machine with a vsock device; `change` adds to
+    /// Starts the program and gives it a machine with a vsock device, emulated unless `kvm`; `change` adds to
     /// it.
     init(
-        vcpus: UInt8 = 1, memoryMiB: UInt32 = 128, commandLine: String = QEMUProcess.commandLine,
+        vcpus: UInt8 = 1, memoryMiB: UInt32 = 128, kvm: Bool = false,
+        commandLine: String = QEMUProcess.commandLine,
         change: (inout Plan) throws -> Void = { _ in }
     ) throws {
         var plan = Plan(
@@ -81,6 +88,7 @@ final class QEMUProcess {
             hostPorts: [
                 .init(port: 1024, channel: plan.add(try pair.second.descriptor.duplicate()))
             ])
+        if kvm { plan.configuration.kvm = plan.add(try File.open("/dev/kvm", .readWrite)) }
         plan.configuration.jail = .init(uid: 0x7000_0001, gid: 0x7000_0001)
         try change(&plan)
 
