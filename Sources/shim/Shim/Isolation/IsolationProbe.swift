@@ -83,7 +83,7 @@ struct IsolationProbe: Sendable {
         _ program: String, _ word: String
     ) throws(ShimError) -> (status: Int32, text: String) {
         let pipe = try attempt("pipe") { () throws(Errno) in try File.pipe(nonblocking: true) }
-        var spawn = Spawn(program, [word], environment: ["PATH=\(RuncCommand.path)"])
+        var spawn = Spawn(program, [word], environment: [])
         spawn.descriptors = [nil, pipe.writer.number, nil]
         let asked = spawn
         let pid = try attempt("starting \(program)") { () throws(Errno) in

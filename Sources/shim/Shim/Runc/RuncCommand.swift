@@ -11,8 +11,7 @@ struct RuncCommand: Sendable {
 
     /// How long one command may take, ms.
     private static let limit: Int32 = 60_000
-    /// Where programs are looked for when nobody says.
-    static let path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    private static let path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
     /// Finds the program.
     init(_ configuration: ShimConfiguration.Runc, root: String) throws(ShimError) {
