@@ -37,11 +37,13 @@ func pause(_ milliseconds: Int32) {
 }
 
 /// Asks again and again, until the answer is yes or `milliseconds` have passed.
-func within(_ milliseconds: Int64, _ condition: () throws -> Bool) rethrows -> Bool {
+func within(
+    _ milliseconds: Int64, every step: Int32 = 20, _ condition: () throws -> Bool
+) rethrows -> Bool {
     let deadline = Clock.monotonic + milliseconds * 1_000_000
     while true {
         if try condition() { return true }
         if Clock.monotonic > deadline { return false }
-        pause(20)
+        pause(step)
     }
 }

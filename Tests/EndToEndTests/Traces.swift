@@ -12,8 +12,7 @@ enum Traces {
         .union(files(of: place))
     }
 
-    /// The programs under test and QEMU, if a container of the place, or nobody any more, has
-    /// started them, and whatever names the place.
+    /// The programs under test and QEMU, if they belong to the place, and whatever names it.
     private static func processes(of place: Place) -> [String] {
         let all = ProcessTable()
         return all.entries.compactMap { pid, entry -> String? in
@@ -115,11 +114,14 @@ private struct ProcessTable {
         return (numbers?.count ?? 0) > 2
     }
 
-    /// Whether none of those above it names another place than this.
+    /// Whether a program under test was started for the place, by this process, or by one of them
+    /// that is no more: others may run the same programs on this machine.
     func belongs(_ pid: Int32, to place: Place) -> Bool {
         var next = pid
         while let entry = entries[next], next > 1 {
-            if entry.words.contains(Place.prefix) { return entry.words.contains("\(place.path)/") }
+            if next == Process.id || entry.words.contains("\(place.path)/") { return true }
+            let isOfAnotherPlace = ["-address ", "--root "].contains { entry.words.contains($0) }
+            if isOfAnotherPlace || !entry.isOurs { return false }
             next = entry.parent
         }
         return true
@@ -164,7 +166,7 @@ struct LeavesNothing: SuiteTrait, TestTrait, TestScoping {
         try await function()
         // Processes end and the kernel frees what they held a moment after the command's end.
         var left: Set<String> = []
-        _ = within(10_000) {
+        _ = within(10_000, every: 100) {
             left = Traces.now(of: place).subtracting(before)
             return left.isEmpty
         }
