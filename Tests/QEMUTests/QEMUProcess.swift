@@ -63,8 +63,8 @@ final class QEMUProcess {
         }
     }
 
-    /// Starts the program and gives it a machine with a vsock device, emulated unless `kvm`; `change` adds to
-    /// it.
+    /// Starts the program and gives it a machine with a vsock device, emulated unless `kvm`;
+    /// `change` adds to it.
     init(
         vcpus: UInt8 = 1, memoryMiB: UInt32 = 128, kvm: Bool = false,
         commandLine: String = QEMUProcess.commandLine,
