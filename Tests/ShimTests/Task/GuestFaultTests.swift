@@ -30,7 +30,7 @@ struct GuestFaultTests {
         try container.start()
         #expect(container.hypervisors.contains(pid) || isolation == .emulated)
         #expect(!container.hypervisors.isEmpty)
-        #expect(try File.readLink("/proc/\(pid)/exe").hasSuffix("/\(isolation.hypervisor)"))
+        #expect(try File.readLink("/proc/\(pid)/exe").contains("/\(isolation.hypervisor)"))
         try Process.kill(pid, Signal.kill)
         #expect(try container.wait() == 137)
         #expect(try container.state().status == .stopped)

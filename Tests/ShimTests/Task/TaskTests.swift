@@ -245,7 +245,7 @@ struct TaskTests {
         ])
         let answer: Containerd_Task_V2_CreateTaskResponse = try container.call("Create", request)
         let path = try File.readLink("/proc/\(answer.pid)/exe")
-        #expect(path.hasSuffix("/apus-qemu"))
+        #expect(path.contains("/apus-qemu"))
         try container.start()
         #expect(try container.wait() == 7)
         #expect(try container.streams.readAll() == "hello\n")
