@@ -229,20 +229,42 @@ struct RefusalTests {
         ("/usr/share/qemu", "qemu-system-data"),
         ("/usr/lib/x86_64-linux-gnu/libvirt/connection-driver", "libvirt-daemon-driver-qemu"),
     ]) func whatIsMissingIsNamedWithItsPackage(directory: String, package: String) throws {
+        let (text, status) = try output(
+            "mount -t tmpfs none \(directory) && exec \(QEMUProcess.program) --check")
+        #expect(status == 1)
+        #expect(text.hasPrefix("FAIL \(directory)/"))
+        #expect(text.hasSuffix(" is missing: apt install \(package)\n"))
+    }
+
+    @Test func whatWasLearntIsKeptAndLearntAgainWhenItIsDamaged() throws {
+        let (text, status) = try output(
+            """
+            set -e
+            mkdir -p /var/cache/apus
+            mount -t tmpfs none /var/cache/apus
+            \(QEMUProcess.program) --prepare
+            rm /var/cache/apus/libvirt/lock
+            test $(ls /var/cache/apus/libvirt | wc -l) = 1
+            before=$(cksum /var/cache/apus/libvirt/*)
+            for file in /var/cache/apus/libvirt/*; do echo x >> $file; done
+            \(QEMUProcess.program) --prepare
+            rm /var/cache/apus/libvirt/lock
+            test "$before" = "$(cksum /var/cache/apus/libvirt/*)"
+            echo same
+            """)
+        #expect(text == "same\n")
+        #expect(status == 0)
+    }
+
+    /// What a script writes to its standard output, in a mount namespace of its own; its status.
+    private func output(_ script: String) throws -> (text: String, status: Int32?) {
         let pipe = try File.pipe()
         var spawn = Spawn(
-            "/usr/bin/unshare",
-            [
-                "-m", "sh", "-c",
-                "mount -t tmpfs none \(directory) && exec \(QEMUProcess.program) --check",
-            ],
-            environment: ["PATH=/usr/bin:/bin"])
+            "/usr/bin/unshare", ["-m", "sh", "-c", script], environment: ["PATH=/usr/bin:/bin"])
         spawn.descriptors = [nil, pipe.writer.number, 2]
         let pid = try spawn.start()
         let reader = pipe.intoReader()
         let text = String(decoding: try reader.readAll(limit: 4096), as: UTF8.self)
-        #expect(try Process.reap(pid, blocking: true)?.status == 1)
-        #expect(text.hasPrefix("FAIL \(directory)/"))
-        #expect(text.hasSuffix(" is missing: apt install \(package)\n"))
+        return (text, try Process.reap(pid, blocking: true)?.status)
     }
 }

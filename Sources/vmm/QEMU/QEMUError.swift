@@ -29,7 +29,9 @@ extension QEMUError: CustomStringConvertible {
             "the configuration names descriptor \(index), which did not come with it"
         case .control(.malformed(let part)): "the configuration can't be read: \(part)"
         case .invalid(let text): text
-        case .probing(let text): "QEMU's abilities can't be learnt: \(text)"
+        case .probing(let text):
+            "QEMU's abilities can't be learnt: \(text.trimmed): if \(Domain.emulator) does not run,"
+                + " apt install --reinstall qemu-system-x86 mends it"
         }
     }
 }
@@ -39,4 +41,11 @@ func describing<R: ~Copyable>(
     _ what: String, _ body: () throws(Errno) -> R
 ) throws(QEMUError) -> R {
     do throws(Errno) { return try body() } catch { throw .step(what, error) }
+}
+
+extension String {
+    /// Without the colons and spaces that libvirt may leave at the end.
+    fileprivate var trimmed: String {
+        String(reversed().drop { $0 == ":" || $0.isWhitespace }.reversed())
+    }
 }
