@@ -51,5 +51,6 @@ test_test_leaves_out_what_cannot_be_built() {
     equal "$status" 1 "status"
     contains "$out" "1 passed, 2 failed, 0 skipped" "counts"
     contains "$out" "not run: step build failed" "reason"
-    ! grep -q "begin Tests/hack/run" "$scratch/tree/notes" || fail "a step ran without what it needs"
+    ! grep -q "begin Tests/hack/run" "$scratch/tree/notes" ||
+        fail "a step ran without what it needs"
 }
