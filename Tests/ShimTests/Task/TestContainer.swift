@@ -318,7 +318,8 @@ final class TestContainer: Sendable {
         let programs = ["apus-vmm", "apus-qemu", "qemu-system-x86_64"]
         return ((try? File.list("/proc")) ?? []).compactMap { Int32($0) }.filter { pid in
             let program = (try? File.readLink("/proc/\(pid)/exe"))?.split(separator: "/").last
-            guard let program, programs.contains(String(program)) else { return false }
+            // A program that was replaced meanwhile has " (deleted)" behind its name.
+            guard let program, programs.contains(where: program.hasPrefix) else { return false }
             return ((try? File.list("/proc/\(pid)/fd")) ?? []).contains { number in
                 let target = try? File.readLink("/proc/\(pid)/fd/\(number)")
                 return target?.hasPrefix(bundle.scratch.path) == true
