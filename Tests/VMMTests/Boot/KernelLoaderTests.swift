@@ -37,8 +37,8 @@ internal import VMControl
         #expect(try memory.bytes(at: place, count: 5000) == archive)
         #expect(try memory.read(UInt32.self, at: 0x7218) == UInt32(place))
         #expect(try memory.read(UInt32.self, at: 0x721c) == 5000)
-        let line = try memory.bytes(at: 0x2_0000, count: 41)
-        #expect(line == Array("quiet virtio_mmio.device=4K@0xc0000000:5\0".utf8))
+        let line = try memory.bytes(at: 0x2_0000, count: 49)
+        #expect(line == Array("quiet pci=off virtio_mmio.device=4K@0xc0000000:5\0".utf8))
         #expect(try memory.bytes(at: 0x9_fc00, count: 4) == Array("_MP_".utf8))
     }
 
