@@ -34,7 +34,7 @@ struct Exec: ParsableCommand {
         wanted.detached = detach
         let (containers, shim) = try options.containers()
         let record = try containers.find(name)
-        if case .ended(let status, let failure) = try containers.exec(record, wanted, shim) {
+        if case .ended(let status, let failure, _) = try containers.exec(record, wanted, shim) {
             if let failure { Console.note("apus: \(failure)\n") }
             throw ExitCode(status)
         }

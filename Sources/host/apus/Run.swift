@@ -90,7 +90,8 @@ struct Run: ParsableCommand {
         switch outcome {
         case .detached:
             if detach { Console.write("\(id)\n") }
-        case .ended(let status, let failure):
+        case .ended(let status, let failure, let end):
+            if let end { Console.note("apus: container \(id.prefix(12)): \(end)\n") }
             if let failure { throw HostError(.system, "container \(id.prefix(12)): \(failure)") }
             throw ExitCode(status)
         }

@@ -33,6 +33,10 @@ struct GuestFaultTests {
         #expect(try File.readLink("/proc/\(pid)/exe").contains("/\(isolation.hypervisor)"))
         try Process.kill(pid, Signal.kill)
         #expect(try container.wait() == 137)
+        let failure = try File.read("\(container.bundle.path)/failure", limit: 4096)
+        #expect(
+            String(decoding: failure, as: UTF8.self).hasPrefix(
+                "the microVM has ended: \(isolation.hypervisor) was killed by signal 9"))
         #expect(try container.state().status == .stopped)
         #expect(throws: Status.self) { try container.start(exec: "none") }
         try container.delete()

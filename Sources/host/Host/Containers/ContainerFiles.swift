@@ -23,6 +23,8 @@ package struct ContainerFiles: Sendable {
     package var config: String { "\(bundle)/config.json" }
     /// What the shim chose, and why (docs/contracts.md).
     var isolation: String { "\(bundle)/isolation" }
+    /// Why a VM ended before its container did; only there if it did.
+    var failure: String { "\(bundle)/failure" }
     package var log: String { "\(folder)/log" }
     var scratch: String { "\(folder)/scratch.ext4" }
     /// Where the shim listens, as it noted it.

@@ -50,6 +50,8 @@ package struct ContainerRecord: Codable, Sendable, Equatable {
     package var outOfMemory: Bool?
     /// Why it ended, if not by itself.
     package var failure: String?
+    /// Why its VM ended before it did, as the shim noted it; its status is then that of a kill.
+    package var virtualMachineEnd: String?
 
     /// The first twelve digits, as lists show it.
     package var shortID: String { String(id.prefix(12)) }

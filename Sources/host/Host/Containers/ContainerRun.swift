@@ -4,7 +4,7 @@ internal import TTRPC
 /// How `run` came to its end.
 package enum RunOutcome: Sendable, Equatable {
     /// The container has ended; a failure is not of its own doing.
-    case ended(status: Int32, failure: String?)
+    case ended(status: Int32, failure: String?, virtualMachineEnd: String? = nil)
     /// It goes on without the command.
     case detached
 }
@@ -46,7 +46,9 @@ extension ContainerStore {
         case .ended(let status):
             ending.finish(channel)
             channel.finish()
-            return .ended(status: status, failure: ending.failure)
+            return .ended(
+                status: status, failure: ending.failure,
+                virtualMachineEnd: ending.virtualMachineEnd)
         }
     }
 
@@ -98,13 +100,15 @@ private struct RunEnding {
     }
 
     var failure: String? { exit?.failure }
+    private(set) var virtualMachineEnd: String?
 
     /// Takes what has been told.
     mutating func next(_ channel: borrowing WatchChannel) -> Attachment.Ending {
         if let wait { return takeOver(wait) }
         switch channel.receive() {
-        case .exited(let status, let failure):
+        case .exited(let status, let failure, let end):
             exit = (status, failure)
+            virtualMachineEnd = end
             return .status(status)
         case nil: break
         default: return .notYet

@@ -9,7 +9,7 @@ enum WatchMessage: Codable, Sendable, Equatable {
     /// It never did, and nothing of it is left.
     case failed(HostError)
     /// It has ended.
-    case exited(status: Int32, failure: String?)
+    case exited(status: Int32, failure: String?, virtualMachineEnd: String?)
     /// Nothing of it is left that runs.
     case gone
 
@@ -272,7 +272,13 @@ final class ContainerWatch {
         try? Failpoint.watchEnded.reach()
         input = nil
         record = TaskEnd.recorded(record, result)
-        tell(.exited(status: record.exitStatus ?? 255, failure: record.failure))
+        if let text = try? File.read(files.failure, limit: 4 << 10) {
+            record.virtualMachineEnd = String(decoding: text, as: UTF8.self)
+        }
+        tell(
+            .exited(
+                status: record.exitStatus ?? 255, failure: record.failure,
+                virtualMachineEnd: record.virtualMachineEnd))
         try? containers.write(record)
         // Before the shim lets go of what it has not passed on.
         drain()

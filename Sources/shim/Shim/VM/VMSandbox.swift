@@ -122,7 +122,8 @@ final class VMSandbox: Sandbox {
         else {
             // The machine is gone or the agent is no more to be trusted: all have ended.
             guard let guest = state.withLock({ $0.guest }) else { return }
-            if !guest.isEnding {
+            let isUnexpected = !guest.isEnding
+            if isUnexpected {
                 log.write(
                     .error, "the guest's agent is lost",
                     [
@@ -131,6 +132,7 @@ final class VMSandbox: Sandbox {
                     ])
             }
             if waits { guest.machine.stop(patience: 500) }
+            if isUnexpected { noteFailure(guest) }
             // What the VMM had passed on ends with it.
             if waits { streams?.drain() }
             return onExit(name, ProcessExit(status: 137, time: time))
@@ -141,6 +143,17 @@ final class VMSandbox: Sandbox {
             ProcessExit(
                 status: min(answer.exitStatus, 255), time: time,
                 ranOutOfMemory: answer.oomKilled))
+    }
+
+    /// Writes down why the machine ended before its container, for whoever waits for that: its
+    /// status alone would look like a kill.
+    private func noteFailure(_ guest: Guest) {
+        let text =
+            "the microVM has ended: \(guest.machine.ending ?? "its agent is lost")"
+            + guest.console.quoted
+        // Whoever reads it misses no more than the reason when the disk is full.
+        _ = try? File.write(
+            Array(text.utf8.prefix(4096)), to: "\(bundle)/failure", mode: 0o644)
     }
 
     /// The VMM is gone: fails every call, and with them every wait.
