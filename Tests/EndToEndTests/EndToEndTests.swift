@@ -9,5 +9,5 @@ import Testing
 @Suite(
     "end to end",
     .enabled(if: Programs.canRun, "needs root, and APUS_TEST_BIN with the built programs"),
-    .archive)
+    .store)
 enum EndToEnd {}

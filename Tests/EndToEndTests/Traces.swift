@@ -128,18 +128,22 @@ private struct ProcessTable {
     }
 }
 
-/// The image that every place imports, made once.
-struct ArchiveTrait: SuiteTrait, TestScoping {
+/// The store that every place begins with: one image, imported once.
+struct StoreTrait: SuiteTrait, TestScoping {
     @TaskLocal static var path: String?
 
     func provideScope(
         for test: Test, testCase: Test.Case?, performing function: @Sendable () async throws -> Void
     ) async throws {
-        let path = "\(Place.prefix)\(Process.id).tar"
-        defer { _ = try? File.remove(path) }
-        let made = try Place.outcome(of: Programs.script("make-image"), [path])
+        let path = "\(Place.prefix)\(Process.id)"
+        try File.makeDirectory(path, mode: 0o700)
+        defer { try? File.removeTree(path) }
+        let archive = "\(path)/image.tar"
+        let made = try Place.outcome(of: Programs.script("make-image"), [archive])
         try #require(made == 0, "hack/make-image fails")
-        try await ArchiveTrait.$path.withValue(path) { try await function() }
+        let imported = try Command(["image", "import", "--root", "\(path)/r", archive]).finish()
+        try #require(imported.status == 0, "\(imported.all)")
+        try await StoreTrait.$path.withValue("\(path)/r") { try await function() }
     }
 }
 
@@ -174,9 +178,9 @@ struct LeavesNothing: SuiteTrait, TestTrait, TestScoping {
     }
 }
 
-extension Trait where Self == ArchiveTrait {
+extension Trait where Self == StoreTrait {
     /// The image is there.
-    static var archive: Self { Self() }
+    static var store: Self { Self() }
 }
 
 extension Trait where Self == PlaceTrait {
