@@ -183,7 +183,8 @@ final class EmulatedMachine {
     private func handle(_ token: UInt64, _ control: borrowing ControlChannel) {
         switch Source(rawValue: token) {
         case .control: takeRequest(control)
-        case .lifeline: finish(.stopped)
+        // The outer process was killed: its end, and nothing that is said here, is the reason.
+        case .lifeline: Process.exit(1)
         case .events: takeEvents()
         case .outcomes: for outcome in domain.takeOutcomes() { note(outcome, control) }
         case .console: takeConsole()
