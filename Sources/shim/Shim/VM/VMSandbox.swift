@@ -12,6 +12,8 @@ final class VMSandbox: Sandbox {
         var guest: Guest?
         var isCreating = false
         var streams: [ProcessName: GuestStreams] = [:]
+        /// The container's init has run, so that there may be output of it.
+        var hasStarted = false
     }
 
     let isolation: IsolationChoice
@@ -179,6 +181,7 @@ final class VMSandbox: Sandbox {
         let guest = try guest()
         let _: Apus_Agent_V1_StartProcessResponse = try guest.agent.call(
             "StartProcess", GuestSpecification.process(ProcessName(container: container)))
+        state.withLock { $0.hasStarted = true }
         return UInt32(clamping: guest.machine.pid)
     }
 
@@ -276,11 +279,15 @@ final class VMSandbox: Sandbox {
 
     func delete(_ process: ProcessName) throws(Status) {
         try serving { () throws(ShimError) in try Failpoint.delete.reach() }
-        let (guest, streams) = state.withLock { state in
-            (state.guest, state.streams.removeValue(forKey: process))
+        let (guest, streams, hasRun) = state.withLock { state in
+            (
+                state.guest, state.streams.removeValue(forKey: process),
+                state.hasStarted || !process.exec.isEmpty
+            )
         }
-        // While the guest lives: what it still holds of the output comes through it.
-        streams?.finish()
+        // While the guest lives: what it still holds of the output comes through it. The agent
+        // keeps the streams of what never ran open, and nothing comes.
+        if hasRun { streams?.finish() } else { streams?.end() }
         if let guest, guest.machine.ending == nil {
             if process.exec.isEmpty { guest.beginEnding() }
             let answer: Apus_Agent_V1_WaitProcessResponse? = try? guest.agent.call(
