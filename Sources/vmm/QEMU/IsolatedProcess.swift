@@ -33,17 +33,19 @@ struct IsolatedProcess {
     /// Runs `work` inside; answers the init's process id.
     ///
     /// To be called while there is one thread. `work` gets no more than what it captures; what it
-    /// answers is the exit status.
-    func start(_ work: () -> Int32) throws(QEMUError) -> Int32 {
+    /// answers is the exit status. `failed` is told inside, when it never comes to that.
+    func start(
+        _ work: () -> Int32, failed: (QEMUError) -> Void
+    ) throws(QEMUError) -> Int32 {
         let pid = try describing("namespaces") { () throws(Errno) in
             try Process.clone([.mount, .pid, .network, .ipc, .uts, .cgroup])
         }
         if pid > 0 { return pid }
-        Process.exit(runInit(work))
+        Process.exit(runInit(work, failed))
     }
 
     /// The init: reaps whatever ends, until the worker does.
-    private func runInit(_ work: () -> Int32) -> Int32 {
+    private func runInit(_ work: () -> Int32, _ failed: (QEMUError) -> Void) -> Int32 {
         do throws(QEMUError) {
             try describing("init") { () throws(Errno) in try Process.dieWithParent() }
             try mount()
@@ -57,6 +59,7 @@ struct IsolatedProcess {
             }
         } catch {
             Self.say(error)
+            failed(error)
             return 1
         }
     }

@@ -35,7 +35,13 @@ enum Probing {
         let place = IsolatedProcess(
             uid: IsolatedProcess.unnamed, gid: IsolatedProcess.unnamed, size: size, kvm: kvm)
         let writer = pipe.writer.number
-        let pid = try place.start { answer(on: writer) }
+        let pid = try place.start {
+            answer(on: writer)
+        } failed: { (error) in
+            let stream = Descriptor(owning: writer)
+            _ = try? stream.writeAll(error.description)
+            _ = stream.release()
+        }
         let reader = pipe.intoReader()
         let bytes = try describing("pipe") { () throws(Errno) in
             try reader.readAll(limit: 2 << 20)

@@ -147,6 +147,8 @@ public enum QEMUProgram {
                 through: UInt32(bitPattern: lifeline.writer.number))
             return inside(
                 control, configuration, &files, known, lifeline.reader.number, times)
+        } failed: { (error) in
+            control.send(.failed(error.description))
         }
         // What the inner processes have now must end when they do.
         let kept = UInt32(bitPattern: lifeline.writer.number)
