@@ -69,6 +69,15 @@ extension Process {
         try Errno.check(linux_close_range(first, last))
     }
 
+    /// Closes every descriptor beside the standard streams and one more, as a process does that was
+    /// given only that.
+    package static func closeDescriptors(except number: Int32) throws(Errno) {
+        let first = UInt32(3)
+        let kept = UInt32(bitPattern: number)
+        if kept > first { try closeDescriptors(first, through: kept - 1) }
+        try closeDescriptors(max(first, kept &+ 1))
+    }
+
     /// Empties the environment (clearenv(3)).
     public static func clearEnvironment() throws(Errno) {
         try Errno.check(linux_clearenv())

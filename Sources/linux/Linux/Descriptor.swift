@@ -104,6 +104,14 @@ public struct Descriptor: ~Copyable, Sendable {
         try writeAll(Array(text.utf8))
     }
 
+    /// Writes a text to a blocking descriptor that somebody else owns, such as a standard stream;
+    /// what cannot be written is lost.
+    package static func write(_ text: String, to number: Int32) {
+        let stream = Descriptor(owning: number)
+        _ = try? stream.writeAll(text)
+        _ = stream.release()
+    }
+
     /// Reads at an offset (pread(2)); 0 at the end.
     public borrowing func read(
         at offset: Int64, into buffer: inout MutableRawSpan

@@ -1,3 +1,4 @@
+internal import Linux
 internal import VMControl
 
 /// The machine as libvirt's domain (libvirt's formatdomain).
@@ -198,7 +199,7 @@ struct DomainFiles: Sendable {
 
     /// libvirt's settings (qemu.conf): it runs as the user that QEMU runs as, so it changes no
     /// owner, makes no cgroup and no namespace, and writes what QEMU says itself.
-    static let settingsText = """
+    private static let settingsText = """
         security_driver = "none"
         dynamic_ownership = 0
         remember_owner = 0
@@ -209,4 +210,10 @@ struct DomainFiles: Sendable {
         max_core = 0
 
         """
+
+    /// Writes the settings where libvirt reads them.
+    func writeSettings() throws(Errno) {
+        try File.makeDirectories("\(root)/etc")
+        try File.write(Array(DomainFiles.settingsText.utf8), to: settings)
+    }
 }

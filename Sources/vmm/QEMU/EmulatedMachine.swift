@@ -19,9 +19,6 @@ final class EmulatedMachine {
     /// At most one message about the guest's errors in this time, ns.
     private static let errorInterval: Int64 = 1_000_000_000
 
-    /// Bytes of memory beside what was asked for, at most.
-    private static let firmwareSize: UInt64 = 16 << 20
-
     private let configuration: MachineConfiguration
     private let files = IsolatedProcess.files
     private let times: Times
@@ -112,8 +109,7 @@ final class EmulatedMachine {
             }
         }
         try describing("libvirt's settings") { () throws(Errno) in
-            try File.makeDirectories("\(files.root)/etc")
-            try File.write(Array(DomainFiles.settingsText.utf8), to: files.settings)
+            try files.writeSettings()
         }
     }
 

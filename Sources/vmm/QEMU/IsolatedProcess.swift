@@ -66,9 +66,7 @@ struct IsolatedProcess {
 
     /// On standard error, which is the shim's log.
     static func say(_ error: QEMUError) {
-        let stream = Descriptor(owning: 2)
-        _ = try? stream.writeAll("apus-qemu: \(error)\n")
-        _ = stream.release()
+        Descriptor.write("apus-qemu: \(error)\n", to: 2)
     }
 
     /// Makes a new root with the system's programs and libraries, for reading, and the private

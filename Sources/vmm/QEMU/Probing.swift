@@ -38,9 +38,7 @@ enum Probing {
         let pid = try place.start {
             answer(on: writer)
         } failed: { (error) in
-            let stream = Descriptor(owning: writer)
-            _ = try? stream.writeAll(error.description)
-            _ = stream.release()
+            Descriptor.write(error.description, to: writer)
         }
         let reader = pipe.intoReader()
         let bytes = try describing("pipe") { () throws(Errno) in
@@ -58,8 +56,7 @@ enum Probing {
         let files = IsolatedProcess.files
         do {
             let events = try EventFD()
-            try File.makeDirectory("\(files.root)/etc")
-            try File.write(Array(DomainFiles.settingsText.utf8), to: files.settings)
+            try files.writeSettings()
             try Libvirt.initialize(root: files.root)
             _ = try Thread(name: "events") { Libvirt.serveEvents() }
             try Libvirt.open(root: files.root, events: events.descriptor.number)

@@ -34,10 +34,10 @@ public enum QEMUProgram {
         let started = Clock.boottime
         switch arguments.dropFirst().first {
         case "--help":
-            print(usage, to: 1)
+            Descriptor.write(usage, to: 1)
             return 0
         case "--version":
-            print("apus-qemu \(version)\n", to: 1)
+            Descriptor.write("apus-qemu \(version)\n", to: 1)
             return 0
         case "--check": return check()
         case "--prepare": return prepare()
@@ -46,25 +46,19 @@ public enum QEMUProgram {
             return serve(number, started: started)
         default: break
         }
-        print(usage, to: 2)
+        Descriptor.write(usage, to: 2)
         return Status.usage
-    }
-
-    private static func print(_ text: String, to number: Int32) {
-        let stream = Descriptor(owning: number)
-        _ = try? stream.writeAll(text)
-        _ = stream.release()
     }
 
     private static func check() -> Int32 {
         do throws(QEMUError) {
             try Installation.check()
             let version = Libvirt.version
-            print(
+            Descriptor.write(
                 "OK QEMU through libvirt \(version / 1_000_000).\(version / 1000 % 1000)\n", to: 1)
             return 0
         } catch {
-            print("FAIL \(error)\n", to: 1)
+            Descriptor.write("FAIL \(error)\n", to: 1)
             return Status.failed
         }
     }
@@ -84,15 +78,13 @@ public enum QEMUProgram {
         do throws(Errno) {
             try Process.dieWithParent()
             try Signal.ignore(Signal.pipe)
-            let kept = UInt32(bitPattern: number)
-            if kept > 3 { try Process.closeDescriptors(3, through: kept - 1) }
-            try Process.closeDescriptors(kept + 1)
+            try Process.closeDescriptors(except: number)
             try Process.clearEnvironment()
             let control = try ControlChannel(owning: Descriptor(owning: number))
             try control.wait()
             return try receive(control, started: started)
         } catch {
-            print("apus-qemu: descriptor \(number): \(error)\n", to: 2)
+            Descriptor.write("apus-qemu: descriptor \(number): \(error)\n", to: 2)
             return Status.failed
         }
     }
@@ -151,9 +143,7 @@ public enum QEMUProgram {
             control.send(.failed(error.description))
         }
         // What the inner processes have now must end when they do.
-        let kept = UInt32(bitPattern: lifeline.writer.number)
-        try? Process.closeDescriptors(3, through: kept - 1)
-        try? Process.closeDescriptors(kept + 1)
+        try? Process.closeDescriptors(except: lifeline.writer.number)
         let status = (try? Process.reap(pid, blocking: true))?.status
         Process.exit(status ?? Status.failed)
     }
@@ -185,15 +175,7 @@ public enum QEMUProgram {
                 "\(devices) devices are too many: at most \(Domain.slots.count) are possible:"
                     + " use fewer disks (image layers)")
         }
-        if let vsock = configuration.vsock, vsock.guestCID < 3 || vsock.guestCID == .max {
-            throw .invalid("vsock: \(vsock.guestCID) can't be a guest's address: use 3 or more")
-        }
-        for disk in configuration.disks {
-            let isASCII = disk.serial.utf8.allSatisfy { (0x20..<0x7f).contains($0) }
-            guard isASCII, disk.serial.utf8.count <= 20 else {
-                throw .invalid("disk serial \"\(disk.serial)\": at most 20 bytes of ASCII")
-            }
-        }
+        if let fault = configuration.fault { throw .invalid(fault) }
         return configuration
     }
 

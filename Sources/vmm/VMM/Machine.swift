@@ -132,15 +132,7 @@ extension Machine {
         }
         let devices = DeviceFactory.count(configuration)
         guard devices <= GuestLayout.deviceLimit else { throw .tooManyDevices(devices) }
-        if let vsock = configuration.vsock, vsock.guestCID < 3 || vsock.guestCID == .max {
-            throw .invalid("vsock: \(vsock.guestCID) can't be a guest's address: use 3 or more")
-        }
-        for disk in configuration.disks {
-            let isASCII = disk.serial.utf8.allSatisfy { (0x20..<0x7f).contains($0) }
-            guard isASCII, disk.serial.utf8.count <= 20 else {
-                throw .invalid("disk serial \"\(disk.serial)\": at most 20 bytes of ASCII")
-            }
-        }
+        if let fault = configuration.fault { throw .invalid(fault) }
     }
 
     private static func system(

@@ -26,10 +26,10 @@ public enum VMMProgram {
         let started = Clock.boottime
         switch arguments.dropFirst().first {
         case "--help":
-            print(usage, to: 1)
+            Descriptor.write(usage, to: 1)
             return 0
         case "--version":
-            print("apus-vmm \(version)\n", to: 1)
+            Descriptor.write("apus-vmm \(version)\n", to: 1)
             return 0
         case "--probe": return probe()
         case "--control-fd" where arguments.count == 3:
@@ -37,28 +37,22 @@ public enum VMMProgram {
             return serve(number, started: started)
         default: break
         }
-        print(usage, to: 2)
+        Descriptor.write(usage, to: 2)
         return Status.usage
     }
 
     private static func probe() -> Int32 {
         do throws(Errno) {
             let result = Probe.run(kvm: try File.open("/dev/kvm", .readWrite))
-            print(result.description, to: 1)
+            Descriptor.write(result.description, to: 1)
             return result.canBootLinux ? 0 : Status.failed
         } catch {
             let remedy =
                 error == .enoent
                 ? "; load kvm_intel or kvm_amd" : "; run as root or join the group kvm"
-            print("FAIL /dev/kvm: \(error)\(remedy)\n", to: 1)
+            Descriptor.write("FAIL /dev/kvm: \(error)\(remedy)\n", to: 1)
             return Status.failed
         }
-    }
-
-    private static func print(_ text: String, to number: Int32) {
-        let stream = Descriptor(owning: number)
-        _ = try? stream.writeAll(text)
-        _ = stream.release()
     }
 
     private static func serve(_ number: Int32, started: Int64) -> Int32 {
@@ -66,13 +60,13 @@ public enum VMMProgram {
             try Process.dieWithParent()
             try Signal.ignore(Signal.pipe)
             Allocator.beLean()
-            try Jail.closeInherited(except: number)
+            try Process.closeDescriptors(except: number)
             try Process.clearEnvironment()
             let control = try ControlChannel(owning: Descriptor(owning: number))
             try control.wait()
             return receive(control, started: started)
         } catch {
-            print("apus-vmm: descriptor \(number): \(error)\n", to: 2)
+            Descriptor.write("apus-vmm: descriptor \(number): \(error)\n", to: 2)
             return Status.failed
         }
     }
@@ -114,7 +108,7 @@ public enum VMMProgram {
             // Without taking the machine apart: the kernel does that.
             Process.exit(0)
         } catch {
-            print("apus-vmm: \(error)\n", to: 2)
+            Descriptor.write("apus-vmm: \(error)\n", to: 2)
             control.send(.failed(error.description))
             return Status.failed
         }

@@ -159,6 +159,20 @@ public struct MachineConfiguration: Sendable, Equatable {
 }
 
 extension MachineConfiguration {
+    /// What no hypervisor can give a guest, for the user; nil: nothing.
+    package var fault: String? {
+        if let vsock, vsock.guestCID < 3 || vsock.guestCID == .max {
+            return "vsock: \(vsock.guestCID) can't be a guest's address: use 3 or more"
+        }
+        for disk in disks {
+            let isASCII = disk.serial.utf8.allSatisfy { (0x20..<0x7f).contains($0) }
+            guard isASCII, disk.serial.utf8.count <= 20 else {
+                return "disk serial \"\(disk.serial)\": at most 20 bytes of ASCII"
+            }
+        }
+        return nil
+    }
+
     /// Appends the wire form, version 1.
     func encode(into out: inout WireEncoder) {
         out.put(UInt8(1))

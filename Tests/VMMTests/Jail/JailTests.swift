@@ -90,7 +90,7 @@ struct JailTests {
             let low = try File.open("/dev/null")
             let kept = try File.open("/dev/null").duplicate(atLeast: 500)
             let high = try File.open("/dev/null").duplicate(atLeast: 700)
-            try Jail.closeInherited(except: kept.number)
+            try Process.closeDescriptors(except: kept.number)
             let numbers = [low.release(), kept.release(), high.release(), 2]
             let open = numbers.map { (try? File.status(ofNumber: $0)) != nil }
             Process.exit(open == [false, true, false, true] ? 0 : 1)

@@ -91,14 +91,6 @@ enum Jail {
         }
     }
 
-    /// Closes what was inherited beside the standard streams and `control`.
-    static func closeInherited(except control: Int32) throws(Errno) {
-        let first = UInt32(3)
-        let kept = UInt32(bitPattern: control)
-        if kept > first { try Process.closeDescriptors(first, through: kept - 1) }
-        try Process.closeDescriptors(max(first, kept &+ 1))
-    }
-
     /// An empty file system without room becomes the root, and nothing else is left.
     private static func leaveFileSystem() throws(JailError) {
         try step("propagation of mounts") { () throws(Errno) in
